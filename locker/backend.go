@@ -1,0 +1,184 @@
+package locker
+
+import (
+	"context"
+	"time"
+)
+
+// A Kind is the space of names that a key lives in. Keys of different kinds
+// never exclude each other, even when their names are equal.
+type Kind uint8
+
+const (
+	// Exclusive keys have one holder at a time.
+	Exclusive Kind = iota
+	// Counting keys have a limit that the weights of their holders share.
+	Counting
+)
+
+// String names the kind as users do: "lock" or "semaphore".
+func (k Kind) String() string {
+	if k == Counting {
+		return "semaphore"
+	}
+	return "lock"
+}
+
+// A Request asks a backend for a lease on a key.
+type Request struct {
+	// Kind is the space that Key lives in.
+	Kind Kind
+	// Key names what is locked: 1 to 256 bytes of UTF-8 without white space
+	// or control characters. The Client checks it before it calls a backend.
+	Key string
+	// Limit is the sum of weights that may be held at once: 1 for Exclusive.
+	Limit int
+	// Weight is what this lease takes of the limit, all of it or nothing.
+	Weight int
+	// TTL is the lease to ask for; 0 leaves it to the backend. Backends that
+	// know whole seconds only round it up.
+	TTL time.Duration
+	// Try asks for an answer at once: ErrLocked when the lease would have to
+	// wait. A try never jumps the queue.
+	Try bool
+}
+
+// A Grant is a backend's yes to a Request.
+type Grant struct {
+	// Token names this hold to the backend.
+	Token Token
+	// Fence grows with every grant of the key, over releases, expiries and
+	// restarts; 0 where the backend has none. A backend never invents one.
+	Fence uint64
+	// TTL is the lease that the backend granted.
+	TTL time.Duration
+	// Session is what the hold depends on besides its TTL; nil if nothing.
+	Session *Session
+}
+
+// A Hold names a grant to the backend that made it.
+type Hold struct {
+	Kind    Kind
+	Key     string
+	Token   Token
+	Session *Session
+}
+
+// A Renewal is one of the renewals of a call of Backend.Renew, and afterwards
+// its outcome.
+type Renewal struct {
+	Hold
+	// TTL is the lease to ask for; a renewal always says it, because some
+	// servers fall back to their default when it is missing.
+	TTL time.Duration
+	// Attempt counts from 1 since the last renewal that was answered. A
+	// backend with more than one way to its server takes another way on a
+	// later attempt.
+	Attempt int
+
+	// Granted is set by the backend: the lease that it granted.
+	Granted time.Duration
+	// Err is set by the backend: nil when renewed; matching ErrLost when the
+	// backend says that the hold is gone; anything else means that nothing is
+	// known, and the renewal is tried again.
+	Err error
+}
+
+// A Backend grants leases. It has no clock and keeps no lease alive: the
+// Client does both, once for all backends, so it is the Client that stamps a
+// request before it hands it over. All methods are safe for concurrent use.
+//
+// A backend reports what it cannot do with errors.ErrUnsupported, at once,
+// never with a weaker imitation. Failures that may pass, such as a server that
+// cannot be reached, match ErrUnavailable; the Client retries those.
+//
+// Abilities that not every backend has are interfaces of their own: Queuer and
+// Inspector. Package lockertest is the suite that every backend passes.
+type Backend interface {
+	// String names the backend in errors and logs, without secrets, for
+	// example "dflockd://127.0.0.1:6388".
+	String() string
+
+	// Acquire waits for a lease in FIFO order. When it returns an error the
+	// caller holds nothing and waits for nothing: a grant that was already on
+	// its way when ctx ended is given back by the backend.
+	Acquire(ctx context.Context, req Request) (Grant, error)
+
+	// Renew renews all the given holds and sets Granted or Err of each. It
+	// returns when all are answered or ctx has ended.
+	Renew(ctx context.Context, renewals []Renewal)
+
+	// Release ends a hold. It is idempotent, and frees nothing but the hold
+	// that its token names. The error matches ErrNotHeld when the backend
+	// says that there is no such hold (any more).
+	Release(ctx context.Context, h Hold) error
+
+	// Close ends the backend's connections, its goroutines and every call in
+	// flight, which return ErrClosed. It is idempotent.
+	Close() error
+}
+
+// A Queuer is a Backend that can queue for a key in two phases: take a place
+// now, wait for the turn later.
+type Queuer interface {
+	Backend
+
+	// Enqueue takes a place in the queue of the key, or the lease itself if
+	// it is free. It does not wait for the turn. Request.Try is ignored.
+	Enqueue(ctx context.Context, req Request) (Place, error)
+}
+
+// A Place is a place in a queue, or a lease that nobody has collected yet and
+// that nobody renews. Its methods must not be called concurrently.
+type Place interface {
+	// Acquired says whether Enqueue got the lease at once.
+	Acquired() bool
+
+	// Wait waits for the turn and collects the lease, which starts its TTL
+	// anew. When it returns an error the place is gone; the error matches
+	// ErrPlaceExpired if the turn came and its lease ran out before Wait.
+	Wait(ctx context.Context) (Grant, error)
+
+	// Cancel gives up the place, or releases the lease that it became. It is
+	// idempotent, and does nothing after Wait has returned.
+	Cancel(ctx context.Context) error
+}
+
+// An Inspector is a Backend that can say who holds and who waits.
+type Inspector interface {
+	Backend
+
+	// Inspect reports on every key that the backend knows, sorted by kind and
+	// key.
+	Inspect(ctx context.Context) (Report, error)
+}
+
+// A Report is what an Inspector knows.
+type Report struct {
+	// Connections counts the connections of all clients.
+	Connections int `json:"connections"`
+	// Keys lists the keys, also those that are idle.
+	Keys []KeyReport `json:"keys"`
+}
+
+// A KeyReport is what an Inspector knows of one key.
+type KeyReport struct {
+	// Server is the address of the server that owns the key.
+	Server string `json:"server,omitempty"`
+	// Kind is "lock" or "semaphore".
+	Kind string `json:"kind"`
+	Key  string `json:"key"`
+	// Limit is 1 for a lock, and 0 for a semaphore that is idle.
+	Limit int `json:"limit"`
+	// Holders counts the leases that are out.
+	Holders int `json:"holders"`
+	// Waiters counts those who queue.
+	Waiters int `json:"waiters"`
+	// Owner tells holders apart where the backend says more than their
+	// number: the number of the holder's connection.
+	Owner string `json:"owner,omitempty"`
+	// ExpiresIn is what is left of a lock's lease.
+	ExpiresIn time.Duration `json:"expires_in_ns,omitempty"`
+	// Idle is the time since the last holder of a key without any.
+	Idle time.Duration `json:"idle_ns,omitempty"`
+}

@@ -1,0 +1,95 @@
+package locker
+
+import (
+	"errors"
+	"fmt"
+)
+
+// The errors that callers tell apart, to be matched with errors.Is. Those that
+// the Client returns are wrapped in an *Error, which adds the operation, the
+// key and the backend.
+var (
+	// ErrLocked says that somebody else holds the key: a try failed, or the
+	// wait of WithWait ran out while the backend could be reached.
+	ErrLocked = errors.New("held by somebody else")
+
+	// ErrLost says that a lease ended before its holder released it: its TTL
+	// ran out without a renewal, a renewal was refused, the connection that
+	// it depended on closed, its longest hold was over, or the Client was
+	// closed. The cause is wrapped beside it. Stop the work; the key may
+	// already be held by somebody else.
+	ErrLost = errors.New("lease lost")
+
+	// ErrNotHeld says that a hold that was to be released or checked is not
+	// held (any more) by this handle.
+	ErrNotHeld = errors.New("not held")
+
+	// ErrMaxHold is the cause of an ErrLost whose lease lasted for as long as
+	// WithMaxHold allows.
+	ErrMaxHold = errors.New("longest hold is over")
+
+	// ErrUnavailable says that the backend could not be reached, or did not
+	// answer in time. Waiting acquisitions retry it until their context ends.
+	ErrUnavailable = errors.New("backend unavailable")
+
+	// ErrDraining says that the server is shutting down and grants nothing
+	// more. It matches ErrUnavailable too: another server may take over.
+	ErrDraining = fmt.Errorf("server is draining: %w", ErrUnavailable)
+
+	// ErrLimitMismatch says that the key of a semaphore is in use with
+	// another limit. All users of a key must agree on it; to change it, let
+	// the key become idle, or use another key.
+	ErrLimitMismatch = errors.New("key is in use with another limit")
+
+	// ErrTooManyKeys says that the server's cap on keys is reached.
+	ErrTooManyKeys = errors.New("server holds too many keys")
+
+	// ErrTooManyWaiters says that the server's cap on waiters of a key is
+	// reached.
+	ErrTooManyWaiters = errors.New("key has too many waiters")
+
+	// ErrTooManyConns says that the client's own cap on connections is
+	// reached: on the base protocol of dflockd each wait needs one.
+	ErrTooManyConns = errors.New("too many connections")
+
+	// ErrLeaseTooShort says that too little was left of a lease when its
+	// grant arrived: the TTL is too short for this network.
+	ErrLeaseTooShort = errors.New("lease too short for this network")
+
+	// ErrPlaceExpired says that the turn of a place in a queue came and its
+	// lease ran out before it was collected.
+	ErrPlaceExpired = errors.New("place in the queue expired")
+
+	// ErrAuth says that the backend refused the credentials.
+	ErrAuth = errors.New("authentication refused")
+
+	// ErrInvalid says that an argument can never be right, such as an empty
+	// key. Nothing was sent.
+	ErrInvalid = errors.New("invalid argument")
+
+	// ErrClosed says that the Client, or its backend, was closed.
+	ErrClosed = errors.New("client closed")
+)
+
+// An Error says which operation failed, on which key and which backend. It
+// matches what it wraps.
+type Error struct {
+	// Op is "acquire", "try", "enqueue", "wait", "renew", "release" or
+	// "check".
+	Op string
+	// Key is the key at hand.
+	Key string
+	// Backend is the backend's name.
+	Backend string
+	// Err is the cause: it matches one of the package's errors, and the
+	// context's where that ended a wait.
+	Err error
+}
+
+// Error is one line: what failed, on what, where and why.
+func (e *Error) Error() string {
+	return fmt.Sprintf("distributed: %s %q on %s: %v", e.Op, e.Key, e.Backend, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }

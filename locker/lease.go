@@ -1,0 +1,6 @@
+package locker
+
+// A Lease is one hold.
+type Lease struct{}
+
+func (l *Lease) lose(error) {}

@@ -1,0 +1,72 @@
+package locker
+
+import (
+	"fmt"
+	"sync"
+)
+
+// A Session is what holds depend on besides their TTL, such as a connection
+// whose close makes the server release them. A backend makes one, puts it into
+// the grants that depend on it, and calls End when it is over: that loses all
+// of them at once. It is safe for concurrent use.
+type Session struct {
+	ref any
+
+	mu     sync.Mutex
+	err    error               // why the session ended; nil while it lasts; guarded by mu
+	leases map[*Lease]struct{} // those that depend on it; guarded by mu
+}
+
+// NewSession returns a session that lasts. Ref is the backend's own, for it to
+// find its way back from a Hold.
+func NewSession(ref any) *Session { return &Session{ref: ref} }
+
+// Ref returns what NewSession was given.
+func (s *Session) Ref() any { return s.ref }
+
+// Err returns why the session ended, and nil while it lasts.
+func (s *Session) Err() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
+
+// End ends the session: every lease that depends on it is lost, with a cause
+// that matches ErrLost and the given one. Later calls do nothing.
+func (s *Session) End(cause error) {
+	s.mu.Lock()
+	if s.err != nil {
+		s.mu.Unlock()
+		return
+	}
+	s.err = fmt.Errorf("%w: %w", ErrLost, cause)
+	leases := s.leases
+	s.leases = nil
+	s.mu.Unlock()
+	for l := range leases {
+		l.lose(s.err)
+	}
+}
+
+// attach makes the lease depend on the session. It returns the reason if the
+// session has already ended, so that no end between a grant and its
+// registration is missed.
+func (s *Session) attach(l *Lease) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return s.err
+	}
+	if s.leases == nil {
+		s.leases = make(map[*Lease]struct{})
+	}
+	s.leases[l] = struct{}{}
+	return nil
+}
+
+// detach forgets a lease.
+func (s *Session) detach(l *Lease) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.leases, l)
+}
