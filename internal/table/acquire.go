@@ -1,0 +1,157 @@
+package table
+
+import "time"
+
+// A Request asks for a lease.
+type Request struct {
+	Kind Kind
+	// Key is copied if the table does not know it yet.
+	Key []byte
+	// Owner is whom the lease will belong to; it must be one of the table's.
+	Owner *Owner
+	// TTL is the length of the lease, above 0.
+	TTL time.Duration
+	// Limit is the semaphore's; a lock's is 1 whatever it says here.
+	Limit int
+	// Weight is what the lease takes of the limit, from 1 to all of it.
+	Weight int
+	// Try asks not to queue.
+	Try bool
+	// WaitUntil is the instant at which to stop waiting; 0 is never, and one
+	// that is not in the future makes the request a try.
+	WaitUntil time.Duration
+	// Tag is put into the lease.
+	Tag any
+}
+
+// check returns the limit that the request means, or why it can never be
+// granted.
+func (r *Request) check() (limit int, err error) {
+	limit = 1
+	if r.Kind != Lock {
+		limit = r.Limit
+	}
+	switch {
+	case r.Weight < 1 || r.Weight > limit:
+		return 0, ErrWeight
+	case r.TTL <= 0:
+		return 0, ErrTTL
+	}
+	return limit, nil
+}
+
+// Acquire asks for a lease and returns it Granted or Queued. The error is
+// ErrLocked, ErrLimitMismatch, ErrTooManyKeys, ErrTooManyWaiters, ErrWeight or
+// ErrTTL; the table then holds nothing of the request.
+func (t *Table) Acquire(now time.Duration, r Request) (*Lease, error) {
+	t.Advance(now)
+	limit, err := r.check()
+	if err != nil {
+		return nil, err
+	}
+	e := t.keys[r.Kind][string(r.Key)]
+	if e == nil {
+		if e, err = t.add(r.Kind, string(r.Key), limit); err != nil {
+			return nil, err
+		}
+	}
+	free := e.queue.first == nil && e.fits(r.Weight)
+	switch {
+	case e.limit != limit:
+		return nil, ErrLimitMismatch
+	case free:
+	case r.Try || r.WaitUntil != 0 && r.WaitUntil <= t.now:
+		return nil, ErrLocked
+	case t.cfg.MaxWaiters > 0 && int(e.waiting) >= t.cfg.MaxWaiters:
+		return nil, ErrTooManyWaiters
+	}
+	l := &Lease{Tag: r.Tag, entry: e, owner: r.Owner, ttl: r.TTL, weight: r.Weight}
+	r.Owner.leases.push(byOwner, l)
+	if free {
+		t.grant(l)
+	} else {
+		t.enqueue(l, r.WaitUntil)
+	}
+	return l, nil
+}
+
+// add makes the entry of a key that is about to be held.
+func (t *Table) add(k Kind, key string, limit int) (*entry, error) {
+	if t.cfg.MaxKeys > 0 && t.Keys() >= t.cfg.MaxKeys {
+		if t.idle.oldest == nil {
+			return nil, ErrTooManyKeys
+		}
+		t.forget(t.idle.oldest)
+	}
+	e := &entry{key: key, kind: k, limit: limit}
+	t.keys[k][key] = e
+	t.peak[k] = max(t.peak[k], len(t.keys[k]))
+	return e, nil
+}
+
+// enqueue puts a new lease at the end of its key's queue.
+func (t *Table) enqueue(l *Lease, until time.Duration) {
+	t.arrived++
+	l.number = t.arrived
+	l.entry.queue.push(byKey, l)
+	l.entry.waiting++
+	t.waiting++
+	t.deadlines.set(l, until)
+}
+
+// grant makes a lease, which is in no queue, one of its key's holders.
+func (t *Table) grant(l *Lease) {
+	e := l.entry
+	if e.idle {
+		t.idle.remove(e)
+	}
+	t.fence++
+	l.state = Granted
+	l.number = t.fence
+	l.mac = t.cfg.Sign(e.kind, e.key, l.number, e.limit, l.weight)
+	e.hold(l)
+	t.held++
+	t.deadlines.set(l, after(t.now, l.ttl))
+}
+
+// leave takes a lease off its key and ends it, and leaves it to the caller to
+// take it off its owner and to settle the key.
+func (t *Table) leave(l *Lease, why Reason) {
+	t.deadlines.remove(l)
+	if l.state == Queued {
+		t.unqueue(l)
+		l.number = 0
+	} else {
+		l.entry.unhold(l)
+		t.held--
+	}
+	l.state, l.reason = Ended, why
+}
+
+// unqueue takes a lease out of its key's queue.
+func (t *Table) unqueue(l *Lease) {
+	l.entry.queue.remove(byKey, l)
+	l.entry.waiting--
+	t.waiting--
+}
+
+// settle passes a key on after something left it: the heads of the queue are
+// granted for as long as they fit, and a key that nobody holds becomes idle.
+func (t *Table) settle(e *entry) {
+	for l := e.queue.first; l != nil && e.fits(l.weight); l = e.queue.first {
+		t.deadlines.remove(l)
+		t.unqueue(l)
+		t.grant(l)
+		t.happened(EventGranted, l)
+	}
+	if e.holding == 0 && !e.idle {
+		t.idle.push(e, t.now)
+	}
+}
+
+// end ends a lease and passes its key on.
+func (t *Table) end(l *Lease, why Reason) {
+	t.leave(l, why)
+	l.owner.leases.remove(byOwner, l)
+	t.settle(l.entry)
+}

@@ -1,0 +1,35 @@
+// Package table is the lock table: which key is held by whom, who waits for it
+// and in which order, and when each of them runs out. It is a state machine
+// with the time as an argument, without a goroutine, a clock, a socket or any
+// other I/O of its own, so that a server, the backend in this process and a
+// simulation all run the very same decisions, and a test can put any two
+// events at any two instants.
+//
+// # Rules
+//
+//   - Per key strictly first come, first served, all of a lease's weight or
+//     nothing, heads only: a heavy request holds back the lighter ones behind
+//     it, so that it is never starved. A try does not jump the queue.
+//   - A lease that ran out is gone for ever: it is never renewed, collected or
+//     released afterwards, and its token names nothing any more.
+//   - The first holder sets a semaphore's limit. Another limit is an error
+//     until the key has been idle for Config.MaxIdle and was pruned.
+//   - A key without holders stays as an idle entry, so that its limit is
+//     remembered and its next holder costs one allocation less. Idle entries
+//     count to Config.MaxKeys, but the one that has been idle for longest makes
+//     room early: refusing a caller for the sake of a key that nobody uses
+//     would help nobody.
+//   - Fences come from one counter for all keys. They grow strictly with every
+//     grant, whatever is pruned in between.
+//
+// # Time
+//
+// Instants are durations since any origin that the caller fixes, of which only
+// the differences matter; they must not be negative. Every call that takes one
+// first brings the table there, as Advance does, so that nothing that is due is
+// ever seen. An instant behind an earlier call's counts as that earlier one:
+// callers may read their clock before they take their mutex, and the most that
+// this can do is to end something later. For the same reason a caller that was
+// itself stopped for a while can extend all leases by the gap for nothing, by
+// taking the gap off all later instants.
+package table

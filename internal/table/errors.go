@@ -1,0 +1,33 @@
+package table
+
+import "errors"
+
+// The reasons to refuse a request. They are returned as they are, so that a
+// server can map them to answers without a search.
+var (
+	// ErrLocked says that the lease would have to wait, and the request was a
+	// try or had no time left to wait.
+	ErrLocked = errors.New("table: held by somebody else")
+
+	// ErrLimitMismatch says that the semaphore is known with another limit.
+	ErrLimitMismatch = errors.New("table: another limit is in force")
+
+	// ErrTooManyKeys says that Config.MaxKeys keys are in use.
+	ErrTooManyKeys = errors.New("table: too many keys")
+
+	// ErrTooManyWaiters says that Config.MaxWaiters leases wait for the key.
+	ErrTooManyWaiters = errors.New("table: too many waiters")
+
+	// ErrWeight says that a weight is below 1 or above the limit, so that it
+	// could never be granted.
+	ErrWeight = errors.New("table: weight is not between 1 and the limit")
+
+	// ErrTTL says that a lease of no or negative length was asked for.
+	ErrTTL = errors.New("table: TTL is not positive")
+
+	// ErrNotHeld says that no lease that is out has this key and token.
+	ErrNotHeld = errors.New("table: not held")
+
+	// ErrExpired says that the lease ran out before it was collected.
+	ErrExpired = errors.New("table: lease expired")
+)

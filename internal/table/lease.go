@@ -1,0 +1,131 @@
+package table
+
+import "time"
+
+// A Kind is a name space of keys: a lock and a semaphore of one name have
+// nothing to do with each other.
+type Kind uint8
+
+const (
+	// Lock keys have limit 1.
+	Lock Kind = iota
+	// Semaphore keys have the limit that their first holder asked for.
+	Semaphore
+
+	kinds = 2
+)
+
+// A State is where a lease is in its life, which goes one way only: queued or
+// not, granted or not, ended.
+type State uint8
+
+const (
+	// Queued leases wait for their turn.
+	Queued State = iota
+	// Granted leases are held, collected or not.
+	Granted
+	// Ended leases are in no list any more; their Reason says why.
+	Ended
+)
+
+// A Reason says why a lease ended.
+type Reason uint8
+
+const (
+	// Lasting is the reason of a lease that has not ended.
+	Lasting Reason = iota
+	// Released leases were given back by token, or cancelled after the grant.
+	Released
+	// Expired leases were held and not renewed for their TTL.
+	Expired
+	// TimedOut leases waited for as long as they wanted to.
+	TimedOut
+	// Cancelled leases gave up their place in the queue.
+	Cancelled
+	// Dropped leases ended with their owner.
+	Dropped
+)
+
+// A Token names a grant. The fence orders it among all grants of the table,
+// the MAC makes it unguessable.
+type Token struct{ Fence, MAC uint64 }
+
+// A Lease is one acquisition, from its request to its end. All but Tag belongs
+// to the table; like the table it is not safe for concurrent use. It stays
+// valid after its end for as long as the caller keeps it.
+//
+// It takes 112 bytes, which is one of the allocator's size classes; one word
+// more costs 16 bytes a lease.
+type Lease struct {
+	// Tag is the caller's own, set from Request.Tag.
+	Tag any
+
+	entry *entry
+	owner *Owner
+	links [2]link // its neighbours by key and by owner
+
+	// The number is the order of arrival while queued, the fence from the grant
+	// on, and 0 if the lease ended without one: nothing needs two at once.
+	number uint64
+	mac    uint64
+
+	ttl      time.Duration
+	deadline time.Duration // when it runs out, or stops waiting; 0 is never
+	weight   int
+
+	slot   int32 // 1 + its index in the heap of deadlines; 0: not in it
+	state  State
+	reason Reason
+}
+
+// State says where the lease is in its life.
+func (l *Lease) State() State { return l.state }
+
+// Reason says why the lease ended, and Lasting while it has not.
+func (l *Lease) Reason() Reason { return l.reason }
+
+// Key returns the key, as it was asked for.
+func (l *Lease) Key() string { return l.entry.key }
+
+// Kind returns the name space of the key.
+func (l *Lease) Kind() Kind { return l.entry.kind }
+
+// Limit returns the limit of the key: 1 for a lock.
+func (l *Lease) Limit() int { return l.entry.limit }
+
+// Weight returns what the lease takes of the limit.
+func (l *Lease) Weight() int { return l.weight }
+
+// TTL returns the length of the lease as asked for last.
+func (l *Lease) TTL() time.Duration { return l.ttl }
+
+// Owner returns whom the lease belongs to.
+func (l *Lease) Owner() *Owner { return l.owner }
+
+// Token returns what names the grant, also after its end, and zeros as long as
+// or if there was none.
+func (l *Lease) Token() Token {
+	if l.state == Queued {
+		return Token{}
+	}
+	return Token{Fence: l.number, MAC: l.mac}
+}
+
+// Remaining returns what is left of a granted lease at the instant now, and 0
+// of any other.
+func (l *Lease) Remaining(now time.Duration) time.Duration {
+	if l.state != Granted {
+		return 0
+	}
+	return max(l.deadline-now, 0)
+}
+
+// An Owner is whom leases belong to and end with: a connection, a session. It
+// knows its leases by a list that goes through them and costs nothing else.
+type Owner struct {
+	id     uint64
+	leases list
+}
+
+// ID returns the number that the owner was made with.
+func (o *Owner) ID() uint64 { return o.id }

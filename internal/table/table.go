@@ -1,0 +1,172 @@
+package table
+
+import (
+	"math"
+	"time"
+)
+
+// A Config holds what a table needs to know from the start.
+type Config struct {
+	// FirstFence is the fence before the first grant, which gets the next one.
+	FirstFence uint64
+	// Sign returns the half of a token that cannot be guessed. It is called
+	// once for each grant, before the caller of the table hears of it, and
+	// must not call the table. It must not be nil.
+	Sign func(kind Kind, key string, fence uint64, limit, weight int) uint64
+	// MaxKeys caps the keys of both kinds together, MaxWaiters the queue of
+	// each key; 0 is no cap.
+	MaxKeys, MaxWaiters int
+	// MaxIdle is how long a key without holders is remembered. At 0 it is
+	// forgotten with the next call.
+	MaxIdle time.Duration
+	// PruneInterval is the least time between two prunings, so that keys that
+	// become idle one by one do not wake the caller one by one.
+	PruneInterval time.Duration
+}
+
+// A Table is the lock table. It is not safe for concurrent use. Make one with
+// New.
+type Table struct {
+	cfg Config
+	now time.Duration // the latest instant of any call
+
+	keys [kinds]map[string]*entry
+	peak [kinds]int // the most keys since the map was made: maps never shrink
+	idle idleList
+
+	nextPrune time.Duration // no pruning before it
+	deadlines deadlines
+
+	fence   uint64 // the fence of the latest grant
+	arrived uint64 // counts those who had to queue
+	held    int
+	waiting int
+
+	events []Event // what happened since the last call of Events
+	handed []Event // what that call returned
+}
+
+// New returns an empty table. It panics if the config has no Sign: tokens that
+// can be guessed are no tokens.
+func New(cfg Config) *Table {
+	if cfg.Sign == nil {
+		panic("table: Config.Sign is nil")
+	}
+	t := &Table{cfg: cfg, fence: cfg.FirstFence}
+	for k := range t.keys {
+		t.keys[k] = make(map[string]*entry)
+	}
+	return t
+}
+
+// NewOwner returns an owner without leases. The id is for the caller to tell
+// owners apart; the table only hands it on.
+func (t *Table) NewOwner(id uint64) *Owner { return &Owner{id: id} }
+
+// Held counts the leases that are granted, collected or not.
+func (t *Table) Held() int { return t.held }
+
+// Waiting counts the leases that are queued.
+func (t *Table) Waiting() int { return t.waiting }
+
+// Keys counts the keys of both kinds, also those that are idle.
+func (t *Table) Keys() int {
+	n := 0
+	for _, m := range t.keys {
+		n += len(m)
+	}
+	return n
+}
+
+// Fence returns the fence of the latest grant, or Config.FirstFence.
+func (t *Table) Fence() uint64 { return t.fence }
+
+// Advance brings the table to the instant now: leases that ran out end and pass
+// their keys on, waits that are over end, idle keys are pruned. What was due
+// earlier happens earlier; a lease granted here runs from now, not from the
+// instant at which it could have been granted, because its holder cannot have
+// known of it before.
+func (t *Table) Advance(now time.Duration) {
+	t.now = max(t.now, now)
+	for {
+		l := t.deadlines.first()
+		if l == nil || l.deadline > t.now {
+			break
+		}
+		t.fall(l)
+	}
+	if at, ok := t.pruneAt(); ok && at <= t.now {
+		t.prune()
+	}
+}
+
+// Next says when Advance has something to do, if nothing else happens before;
+// false is never. The caller need not wake up earlier, and every call that it
+// makes meanwhile may change the answer.
+func (t *Table) Next() (at time.Duration, ok bool) {
+	at, ok = t.pruneAt()
+	if l := t.deadlines.first(); l != nil && (!ok || l.deadline < at) {
+		return l.deadline, true
+	}
+	return at, ok
+}
+
+// fall ends a lease whose deadline has come.
+func (t *Table) fall(l *Lease) {
+	if l.state == Queued {
+		t.happened(EventTimedOut, l)
+		t.end(l, TimedOut)
+		return
+	}
+	t.happened(EventExpired, l)
+	t.end(l, Expired)
+}
+
+// after returns the instant d after at; one beyond the end of time is its end.
+func after(at, d time.Duration) time.Duration {
+	if d > math.MaxInt64-at {
+		return math.MaxInt64
+	}
+	return at + d
+}
+
+// pruneAt returns when the next pruning is due, and false without idle keys.
+func (t *Table) pruneAt() (time.Duration, bool) {
+	if t.idle.oldest == nil {
+		return 0, false
+	}
+	return max(t.nextPrune, after(t.idle.oldest.since, t.cfg.MaxIdle)), true
+}
+
+// prune forgets the keys that have been idle for long enough.
+func (t *Table) prune() {
+	for e := t.idle.oldest; e != nil && after(e.since, t.cfg.MaxIdle) <= t.now; e = t.idle.oldest {
+		t.forget(e)
+	}
+	t.nextPrune = after(t.now, t.cfg.PruneInterval)
+}
+
+// forget removes an idle entry.
+func (t *Table) forget(e *entry) {
+	t.idle.remove(e)
+	delete(t.keys[e.kind], e.key)
+	t.shrink(e.kind)
+}
+
+// smallMap is a map not worth making anew.
+const smallMap = 1024
+
+// shrink makes the map of a kind anew when it holds an eighth of what it held
+// at its peak: Go's maps keep the memory of their peak for ever. The copying
+// is paid for by the many removals before it.
+func (t *Table) shrink(k Kind) {
+	old := t.keys[k]
+	if t.peak[k] <= smallMap || len(old) > t.peak[k]/8 {
+		return
+	}
+	anew := make(map[string]*entry, len(old))
+	for key, e := range old {
+		anew[key] = e
+	}
+	t.keys[k], t.peak[k] = anew, len(old)
+}
