@@ -1,0 +1,77 @@
+package codec
+
+import (
+	"errors"
+	"io"
+)
+
+// ErrMalformed says that a request of three lines was read and makes no sense.
+// The connection is usable: the answer is Failed.
+var ErrMalformed = errors.New("codec: malformed request")
+
+// ErrFull says that Fill has read ahead as much as it does.
+var ErrFull = errors.New("codec: enough read ahead")
+
+// MaxAhead is how many bytes Fill reads ahead at most.
+const MaxAhead = 16 << 10
+
+// Read reads the next request into r. It returns
+//
+//   - ErrMalformed after three lines that are not a request;
+//   - ErrTooLong as soon as a line is over its cap;
+//   - io.EOF between requests, and io.ErrUnexpectedEOF inside one;
+//   - any other error of the underlying reader as it is.
+//
+// After an error of the underlying reader, such as a timeout, nothing is lost:
+// Read may be called again and goes on where it was.
+func (rr *RequestReader) Read(r *Request) error {
+	*r = Request{}
+	wordEnd, keyAt, err := rr.line(0, MaxLine)
+	if err != nil {
+		return err
+	}
+	keyEnd, argAt, err := rr.line(keyAt, MaxLine)
+	if err != nil {
+		return err
+	}
+	limit := MaxLine
+	if string(rr.lines.slice(0, wordEnd)) == words[Auth] {
+		limit = MaxSecret
+	}
+	argEnd, next, err := rr.line(argAt, limit)
+	if err != nil {
+		return err
+	}
+	b := &rr.lines
+	word, key, arg := b.slice(0, wordEnd), b.slice(keyAt, keyEnd), b.slice(argAt, argEnd)
+	b.consume(next)
+	if !parseRequest(r, word, key, arg) {
+		*r = Request{}
+		return ErrMalformed
+	}
+	return nil
+}
+
+// line is lineBuffer.line with the end of the input named as Read does.
+func (rr *RequestReader) line(off, limit int) (end, next int, err error) {
+	end, next, err = rr.lines.line(off, limit)
+	if err == io.EOF && rr.lines.buffered() > 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	return end, next, err
+}
+
+// Buffered returns the number of bytes that were read ahead of requests.
+func (rr *RequestReader) Buffered() int { return rr.lines.buffered() }
+
+// Fill reads ahead, once, without looking at what it reads, so that a server
+// that must not go on to the next request yet still hears when the connection
+// ends. It returns ErrFull, without reading, when MaxAhead bytes are waiting:
+// a client that sends more than that has to wait too. Other errors are those
+// of the underlying reader. It makes what Read returned last invalid.
+func (rr *RequestReader) Fill() error {
+	if rr.Buffered() >= MaxAhead {
+		return ErrFull
+	}
+	return rr.lines.fill()
+}
