@@ -74,8 +74,8 @@ var (
 // An Error says which operation failed, on which key and which backend. It
 // matches what it wraps.
 type Error struct {
-	// Op is "acquire", "try", "enqueue", "wait", "renew", "release" or
-	// "check".
+	// Op is "acquire", "try", "enqueue", "wait", "cancel", "renew", "release",
+	// "check", "lock" or "unlock".
 	Op string
 	// Key is the key at hand.
 	Key string

@@ -1,0 +1,285 @@
+package locker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+)
+
+const (
+	// firstPause and longestPause bound the pauses between attempts while a
+	// backend cannot be reached.
+	firstPause   = 20 * time.Millisecond
+	longestPause = time.Second
+)
+
+// errWaitOver is the cause of a context that WithWait ended.
+var errWaitOver = errors.New("wait is over")
+
+// errLapsed says that a grant ran out on its way: it is not a hold, and the
+// acquisition begins anew.
+var errLapsed = fmt.Errorf("grant ran out before it arrived: %w", ErrUnavailable)
+
+// An Acquirer acquires leases for one request, again and again. It is safe for
+// concurrent use.
+type Acquirer struct {
+	client   *Client
+	req      Request
+	settings settings
+}
+
+// Request returns what is asked for.
+func (a *Acquirer) Request() Request { return a.req }
+
+// Acquire waits for a lease until ctx ends, or WithWait's time is over. While
+// the backend cannot be reached it tries again and again, with growing pauses.
+// Errors that cannot pass, such as ErrAuth, return at once.
+func (a *Acquirer) Acquire(ctx context.Context) (*Lease, error) {
+	var l *Lease
+	err := a.insist(ctx, "acquire", func(ctx context.Context) (err error) {
+		l, err = a.once(ctx, a.req)
+		return err
+	})
+	return l, err
+}
+
+// Try acquires a lease if that is possible at once. The error matches ErrLocked
+// if it is not, and ErrUnavailable if the backend could not be reached.
+func (a *Acquirer) Try(ctx context.Context) (*Lease, error) {
+	began := a.settings.clock()
+	req := a.req
+	req.Try = true
+	err := a.usable(ctx)
+	var l *Lease
+	if err == nil {
+		l, err = a.once(ctx, req)
+	}
+	if err != nil {
+		return nil, a.fail("try", began, err)
+	}
+	return l, nil
+}
+
+// MustAcquire waits for a lease for as long as it takes. It panics on what can
+// never succeed: wrong credentials, a request that the backend cannot serve, a
+// closed Client. It is for the Lock of sync.Locker, which can return no error.
+func (a *Acquirer) MustAcquire() *Lease {
+	pauses := newPauses()
+	for {
+		l, err := a.Acquire(context.Background())
+		if err == nil {
+			return l
+		}
+		if !passes(err) {
+			panic(err)
+		}
+		a.pause(context.Background(), err, pauses.NextBackOff())
+	}
+}
+
+// passes says whether an error may go away by itself.
+func passes(err error) bool {
+	for _, e := range []error{ErrUnavailable, ErrLocked, ErrLeaseTooShort, ErrTooManyKeys, ErrTooManyWaiters, ErrTooManyConns} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// insist calls f until it succeeds, fails for good, or the wait is over, and
+// wraps the error.
+func (a *Acquirer) insist(ctx context.Context, op string, f func(context.Context) error) error {
+	began := a.settings.clock()
+	ctx, cancel := a.Bound(ctx)
+	defer cancel()
+	if err := a.usable(ctx); err != nil {
+		return a.fail(op, began, err)
+	}
+	var pauses backoff.BackOff
+	for {
+		err := f(ctx)
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return a.fail(op, began, waitError(ctx, err))
+		case !errors.Is(err, ErrUnavailable):
+			return a.fail(op, began, err)
+		}
+		if pauses == nil {
+			pauses = newPauses()
+		}
+		if !a.pause(ctx, err, pauses.NextBackOff()) {
+			if a.client.life.Err() != nil {
+				return a.fail(op, began, ErrClosed)
+			}
+			return a.fail(op, began, waitError(ctx, err))
+		}
+	}
+}
+
+// Bound returns ctx bounded by WithWait, for a primitive that waits for
+// something of its own before it calls Acquire with the same context.
+func (a *Acquirer) Bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	if a.settings.wait == 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeoutCause(ctx, a.settings.wait, errWaitOver)
+}
+
+// Interrupted returns the error of a primitive's own wait that ctx ended: what
+// Acquire would have returned.
+func (a *Acquirer) Interrupted(ctx context.Context, op string) error {
+	return a.Error(op, waitError(ctx, ErrLocked))
+}
+
+// Error wraps an error of an operation with the key and the backend.
+func (a *Acquirer) Error(op string, err error) error {
+	return &Error{Op: op, Key: a.req.Key, Backend: a.client.backend.String(), Err: err}
+}
+
+// newPauses returns the pauses of one loop of attempts: 20 ms, doubling up to a
+// second, each with half of it at random, without end.
+func newPauses() backoff.BackOff {
+	return backoff.NewExponentialBackOff(
+		backoff.WithInitialInterval(firstPause),
+		backoff.WithMaxInterval(longestPause),
+		backoff.WithMultiplier(2),
+		backoff.WithMaxElapsedTime(0),
+	)
+}
+
+// usable returns why no acquisition can begin: a context that has ended loses
+// even where the lease would be free, as in x/sync/semaphore.
+func (a *Acquirer) usable(ctx context.Context) error {
+	if a.client.life.Err() != nil {
+		return ErrClosed
+	}
+	if ctx.Err() != nil {
+		return ended(ctx)
+	}
+	return nil
+}
+
+// ended returns what a context ended with: its error, and its cause where that
+// says more.
+func ended(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	if errors.Is(cause, err) {
+		return cause
+	}
+	return fmt.Errorf("%w: %w", err, cause)
+}
+
+// waitError says why a wait ended without a lease: the context's error, unless
+// it was WithWait that ended it, and ErrUnavailable if that is what the attempt
+// in flight failed with, else ErrLocked.
+func waitError(ctx context.Context, err error) error {
+	if !errors.Is(err, ErrUnavailable) {
+		err = ErrLocked
+	}
+	if context.Cause(ctx) == errWaitOver { //nolint:errorlint // the very value, not one that wraps it
+		return fmt.Errorf("%w: %w", errWaitOver, err)
+	}
+	return fmt.Errorf("%w: %w", ended(ctx), err)
+}
+
+// pause waits before the next attempt. It returns false if there is none.
+func (a *Acquirer) pause(ctx context.Context, err error, d time.Duration) bool {
+	if f := a.settings.trace.Retrying; f != nil {
+		f(RetryingInfo{Key: a.req.Key, Err: err, Pause: d})
+	}
+	a.settings.logger.Warn("distributed: cannot acquire, trying again", "key", a.req.Key, "pause", d, "error", err)
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+	case <-a.client.life.Done():
+	}
+	return false
+}
+
+// fail wraps the error of an acquisition and reports it.
+func (a *Acquirer) fail(op string, began time.Duration, err error) error {
+	err = a.Error(op, err)
+	if f := a.settings.trace.Failed; f != nil {
+		f(FailedInfo{Key: a.req.Key, Waited: a.settings.clock() - began, Err: err})
+	}
+	return err
+}
+
+// once asks the backend once.
+func (a *Acquirer) once(ctx context.Context, req Request) (*Lease, error) {
+	stamp := a.settings.clock()
+	g, err := a.client.backend.Acquire(ctx, req)
+	if err != nil {
+		return nil, err
+	}
+	return a.settle(ctx, g, stamp)
+}
+
+// settle makes a lease of a grant that was asked for at stamp, or gives the
+// grant back. Where less than half of the lease would be left, because the
+// request queued or the answer was late, one renewal confirms it first: only
+// then is the stamp young, and a grant whose lease ran out unnoticed found out.
+// An acquisition that did not wait never pays for that.
+func (a *Acquirer) settle(ctx context.Context, g Grant, asked time.Duration) (*Lease, error) {
+	l := a.newLease(g)
+	stamp, ttl := asked, grantedTTL(a.req.TTL, g.TTL)
+	confirm := deadlineOf(stamp, ttl)-a.settings.clock() < ttl/2
+	if confirm {
+		var err error
+		if stamp, ttl, err = a.confirm(ctx, l.handle(), ttl); err != nil {
+			l.giveBack(a.settings.clock() + ttl)
+			return nil, err
+		}
+	}
+	if deadlineOf(stamp, ttl)-a.settings.clock() < ttl/3 {
+		l.giveBack(stamp + ttl)
+		return nil, fmt.Errorf("%w: less than a third of %v was left", ErrLeaseTooShort, ttl)
+	}
+	if ctx.Err() != nil {
+		l.giveBack(stamp + ttl)
+		return nil, ended(ctx)
+	}
+	s := &a.settings
+	l.since = stamp
+	l.hold = newHold(stamp, ttl, s.stopMargin, s.maxHold, s.renewRatio, rand.Float64())
+	if err := a.client.keeper.add(l); err != nil {
+		l.giveBack(stamp + ttl)
+		return nil, err
+	}
+	if f := s.trace.Acquired; f != nil {
+		f(AcquiredInfo{Key: a.req.Key, Fence: l.fence, Waited: s.clock() - asked, Confirmed: confirm})
+	}
+	return l, nil
+}
+
+// confirm renews a grant once, and returns the stamp and the lease to count
+// from.
+func (a *Acquirer) confirm(ctx context.Context, h Hold, ttl time.Duration) (stamp, granted time.Duration, err error) {
+	attempt, cancel := context.WithTimeout(ctx, ttl/3)
+	defer cancel()
+	r := []Renewal{{Hold: h, TTL: ttl, Attempt: 1}}
+	stamp = a.settings.clock()
+	a.client.backend.Renew(attempt, r)
+	err = r[0].Err
+	switch {
+	case err == nil:
+		return stamp, grantedTTL(ttl, r[0].Granted), nil
+	case errors.Is(err, ErrLost):
+		err = fmt.Errorf("%w: %v", errLapsed, err) // nobody believed in it yet: an outage, not a loss
+	case ctx.Err() != nil:
+		err = ended(ctx)
+	case attempt.Err() != nil:
+		err = fmt.Errorf("%w: the grant was not confirmed within %v", ErrUnavailable, ttl/3)
+	}
+	return stamp, ttl, err
+}

@@ -1,0 +1,312 @@
+package locker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/bits"
+	"math/rand/v2"
+	"sync"
+	"time"
+)
+
+// A keeper keeps the leases of one Client: it renews them, announces their stop
+// instants and ends them at their deadlines. One goroutine sleeps on one timer
+// until the earliest instant at which any lease needs something. Renewals go to
+// the backend in batches, from a goroutine that lives only while one is under
+// way.
+type keeper struct {
+	client *Client
+	clock  clock
+
+	nudge chan struct{} // capacity 1: something became due earlier
+
+	mu      sync.Mutex
+	heap    leaseHeap     // by hold.next; guarded by mu
+	sleeps  time.Duration // the instant until which run sleeps; guarded by mu
+	running bool          // run was started; guarded by mu
+	closed  bool          // guarded by mu
+
+	// renewers are by class, the binary order of magnitude of the TTL: a batch
+	// may take a sixth of its shortest TTL, and must not hold up renewals of
+	// leases that are much shorter than its own. Guarded by mu.
+	renewers [64]renewer
+}
+
+// A renewer renews the leases of one class, a batch at a time.
+type renewer struct {
+	due  []*Lease // to go with the next batch
+	busy bool     // a goroutine works for this class
+}
+
+// A renewal is a batch under way.
+type renewal struct{ done chan struct{} }
+
+func newKeeper(c *Client) *keeper {
+	return &keeper{client: c, clock: c.settings.clock, nudge: make(chan struct{}, 1), sleeps: never}
+}
+
+func classOf(ttl time.Duration) int { return bits.Len64(uint64(ttl)) - 1 }
+
+// add keeps a new lease. The error says why it is lost already, or that the
+// Client is closed; then the lease is not kept.
+func (k *keeper) add(l *Lease) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.closed {
+		return ErrClosed
+	}
+	if l.session != nil {
+		if err := l.session.attach(l); err != nil {
+			// Nobody has believed in this grant yet, so it is an outage and
+			// not a loss: the acquisition begins anew.
+			return fmt.Errorf("%w: connection ended with the grant: %v", ErrUnavailable, err)
+		}
+	}
+	if !k.running {
+		if !k.client.background(k.run) {
+			return ErrClosed
+		}
+		k.running = true
+	}
+	k.heap.push(l)
+	k.wakeLocked()
+	return nil
+}
+
+// wakeLocked sees that run looks again if the earliest instant moved forward.
+func (k *keeper) wakeLocked() {
+	if len(k.heap) > 0 && k.heap[0].hold.next() < k.sleeps {
+		k.sleeps = k.heap[0].hold.next()
+		select {
+		case k.nudge <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// run is the keeper's goroutine.
+func (k *keeper) run() {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		if next := k.tick(); next < never {
+			timer.Reset(max(0, next-k.clock()))
+		} else {
+			timer.Stop()
+		}
+		select {
+		case <-timer.C:
+		case <-k.nudge:
+		case <-k.client.life.Done():
+			return
+		}
+	}
+}
+
+// tick does what is due and returns the next instant.
+func (k *keeper) tick() time.Duration {
+	var after aftermath
+	defer after.run()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := k.clock()
+	for len(k.heap) > 0 && k.heap[0].hold.next() <= now {
+		l := k.heap[0]
+		switch l.hold.due(now) {
+		case dueEnd:
+			k.loseLocked(l, nil, &after)
+			continue // it left the heap
+		case dueStop:
+			l.hold.stopped = true
+			if l.work != nil {
+				after.add(cancelWork(l.work, l.stopCause()))
+				l.work = nil // a later renewal may bring new work
+			}
+		case dueRenewal:
+			l.hold.renewing()
+			k.enqueueLocked(l)
+		}
+		k.heap.fix(l)
+	}
+	k.sleeps = never
+	if len(k.heap) > 0 {
+		k.sleeps = k.heap[0].hold.next()
+	}
+	return k.sleeps
+}
+
+// enqueueLocked puts a lease into its class's next batch, and starts the
+// class's goroutine if it is not at work.
+func (k *keeper) enqueueLocked(l *Lease) {
+	class := classOf(l.hold.ttl)
+	r := &k.renewers[class]
+	r.due = append(r.due, l)
+	if !r.busy {
+		r.busy = k.client.background(func() { k.renew(class) })
+	}
+}
+
+// renew renews the leases of a class until none is due.
+func (k *keeper) renew(class int) {
+	for b, ok := k.batch(class); ok; b, ok = k.batch(class) {
+		k.send(b)
+	}
+}
+
+// A batch is one call of Backend.Renew.
+type batch struct {
+	leases   []*Lease
+	renewals []Renewal
+	stamp    time.Duration
+	timeout  time.Duration // of the shortest lease's attempt
+	renewal  *renewal
+}
+
+// batch takes what is due in a class, or puts its goroutine to rest.
+func (k *keeper) batch(class int) (batch, bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	r := &k.renewers[class]
+	b := batch{stamp: k.clock(), timeout: never, renewal: &renewal{done: make(chan struct{})}}
+	for _, l := range r.due {
+		if l.state != held {
+			continue
+		}
+		l.attempts++
+		l.renewal = b.renewal
+		b.leases = append(b.leases, l)
+		b.renewals = append(b.renewals, Renewal{Hold: l.handle(), TTL: l.hold.ttl, Attempt: int(l.attempts)})
+		b.timeout = min(b.timeout, l.hold.attempt())
+	}
+	r.due = nil
+	r.busy = len(b.leases) > 0
+	return b, r.busy
+}
+
+// send renews a batch and applies the outcome.
+func (k *keeper) send(b batch) {
+	ctx, cancel := context.WithTimeout(k.client.life, b.timeout)
+	k.client.backend.Renew(ctx, b.renewals)
+	cancel()
+
+	var after aftermath
+	defer after.run()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	defer close(b.renewal.done)
+	now := k.clock()
+	for i, l := range b.leases {
+		k.applyLocked(l, &b.renewals[i], b.stamp, now, &after)
+	}
+	k.wakeLocked()
+}
+
+// applyLocked applies the outcome of one renewal.
+func (k *keeper) applyLocked(l *Lease, r *Renewal, stamp, now time.Duration, after *aftermath) {
+	l.renewal = nil
+	if f := l.acquirer.settings.trace.Renewed; f != nil {
+		info := RenewedInfo{Key: l.Key(), Attempt: r.Attempt, Took: now - stamp, Err: r.Err}
+		after.add(func() { f(info) })
+	}
+	if l.state != held {
+		return
+	}
+	switch {
+	case r.Err == nil && r.Granted > 0:
+		l.attempts = 0
+		l.hold.renewed(stamp, grantedTTL(r.TTL, r.Granted), l.acquirer.settings.renewRatio, rand.Float64())
+	case errors.Is(r.Err, ErrLost):
+		k.loseLocked(l, r.Err, after)
+		return
+	default:
+		l.hold.retry(stamp, now)
+	}
+	k.heap.fix(l)
+}
+
+// lose ends a lease. A nil cause stands for its deadline.
+func (k *keeper) lose(l *Lease, cause error) {
+	var after aftermath
+	defer after.run()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.loseLocked(l, cause, &after)
+}
+
+func (k *keeper) loseLocked(l *Lease, cause error, after *aftermath) {
+	if l.state != held {
+		return // the first reason stands
+	}
+	if cause == nil {
+		cause = l.expiry()
+	}
+	l.state, l.err = lost, l.acquirer.Error("renew", cause)
+	l.hold.deadline = min(l.hold.deadline, k.clock())
+	k.forgetLocked(l)
+	if l.lost != nil {
+		close(l.lost)
+	}
+	if l.work != nil {
+		after.add(cancelWork(l.work, l.err))
+	}
+	after.add(func() { l.announce(cause) })
+}
+
+// announce reports a loss: to the trace, and to the log if nobody listened.
+func (l *Lease) announce(cause error) {
+	k, s := l.keeper(), &l.acquirer.settings
+	if errors.Is(cause, ErrMaxHold) {
+		// Its TTL still runs at the backend, and nobody renews it any more:
+		// let the next in before it is over.
+		l.giveBack(k.clock() + l.TTL())
+	}
+	k.mu.Lock()
+	listened := l.listened
+	k.mu.Unlock()
+	switch {
+	case s.trace.Lost != nil:
+		s.trace.Lost(LostInfo{Key: l.Key(), Err: l.Err()})
+	case !listened && !errors.Is(cause, ErrClosed):
+		s.logger.Warn("distributed: lease lost, and nobody listens", "key", l.Key(), "error", l.Err())
+	}
+}
+
+// forgetLocked stops keeping a lease.
+func (k *keeper) forgetLocked(l *Lease) {
+	k.heap.remove(l)
+	if l.session != nil {
+		l.session.detach(l)
+	}
+}
+
+// close loses every lease that is still held and returns their handles, for
+// the Client to give back.
+func (k *keeper) close() []Hold {
+	var after aftermath
+	defer after.run()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.closed = true
+	left := make([]Hold, 0, len(k.heap))
+	for len(k.heap) > 0 {
+		l := k.heap[0]
+		left = append(left, l.handle())
+		k.loseLocked(l, fmt.Errorf("%w: %w", ErrLost, ErrClosed), &after)
+	}
+	return left
+}
+
+// aftermath is what follows from a change of state and must not run under the
+// lock: callbacks, and contexts whose children are the caller's code.
+type aftermath []func()
+
+func (a *aftermath) add(f func()) { *a = append(*a, f) }
+
+func (a *aftermath) run() {
+	for _, f := range *a {
+		f()
+	}
+}
+
+func cancelWork(w *work, cause error) func() { return func() { w.cancel(cause) } }

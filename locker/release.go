@@ -1,0 +1,153 @@
+package locker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// releaseTimeout bounds one attempt to release in the background, and how long
+// Do waits for its release.
+const releaseTimeout = time.Second
+
+// Release ends the hold. It waits for a renewal that is under way, goes by
+// token, and cannot free anybody else's hold. It is idempotent: releasing again
+// returns nil at once.
+//
+// Ctx bounds how long the caller waits, not the release: when it ends first, or
+// the backend cannot be reached, Release returns the error and goes on in the
+// background until it is answered or the lease has run out. So a context that
+// was cancelled still frees the key.
+//
+// The error matches ErrLost if the lease was lost before; then nothing is sent.
+func (l *Lease) Release(ctx context.Context) error {
+	k := l.keeper()
+	k.mu.Lock()
+	switch {
+	case l.state == released:
+		k.mu.Unlock()
+		return nil
+	case l.state == held && k.clock() >= l.hold.deadline:
+		k.mu.Unlock()
+		k.lose(l, nil)
+		return l.Err()
+	case l.state == lost:
+		defer k.mu.Unlock()
+		return l.err
+	}
+	l.state = released
+	k.forgetLocked(l)
+	running, until, w := l.renewal, l.hold.deadline, l.work
+	k.mu.Unlock()
+
+	if w != nil {
+		w.cancel(l.acquirer.Error("check", ErrNotHeld))
+	}
+	return l.send(ctx, running, until)
+}
+
+// Do calls f while the lease is held and then releases it, also if f panics.
+// The context of f derives from ctx as that of Context does. Do returns f's
+// error first, and one that matches ErrLost if the lease was lost while f ran,
+// even if f returned nil: somebody else may have worked at the same time.
+//
+// Do waits for at most a second for the release to be confirmed; where it was
+// not, the release goes on in the background, and that is no error.
+func (l *Lease) Do(ctx context.Context, f func(ctx context.Context) error) (err error) {
+	work, cancel := l.Context(ctx)
+	defer func() {
+		cancel()
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+		defer cancel()
+		lost := l.Release(ctx)
+		if errors.Is(lost, ErrLost) && !errors.Is(err, ErrLost) {
+			err = errors.Join(err, lost)
+		}
+	}()
+	return f(work)
+}
+
+// send tells the backend about the release, at first in the caller's time, then
+// in the background.
+func (l *Lease) send(ctx context.Context, running *renewal, until time.Duration) error {
+	err := l.join(ctx, running)
+	if err == nil {
+		err = l.acquirer.client.backend.Release(ctx, l.handle())
+	}
+	switch {
+	case err == nil:
+		l.released(nil)
+		return nil
+	case errors.Is(err, ErrNotHeld):
+		// The backend ended it before we did, and nobody had noticed yet.
+		err = l.acquirer.Error("release", fmt.Errorf("%w: %w", ErrLost, err))
+		l.released(err)
+		return err
+	}
+	if ctx.Err() != nil {
+		err = fmt.Errorf("%w: %w", ended(ctx), err)
+	}
+	l.giveBack(until)
+	return l.acquirer.Error("release", fmt.Errorf("%w (going on in the background)", err))
+}
+
+// join waits for a renewal that is under way: a renewal that arrived after the
+// release would be refused, and one whose answer arrived after it would be
+// believed.
+func (l *Lease) join(ctx context.Context, running *renewal) error {
+	if running == nil {
+		return ctx.Err()
+	}
+	select {
+	case <-running.done:
+		return ctx.Err()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// giveBack releases the hold in the background, again and again, until that is
+// answered, its lease has run out, or the Client is closed.
+func (l *Lease) giveBack(until time.Duration) {
+	c := l.acquirer.client
+	f := func() {
+		ctx, cancel := context.WithTimeout(c.afterlife, until-l.keeper().clock())
+		defer cancel()
+		l.released(l.insistOnRelease(ctx))
+	}
+	if !c.background(f) {
+		f() // the Client is closing: what is left of its afterlife bounds this
+	}
+}
+
+// insistOnRelease tries until it is answered or ctx ends. "Not held" is an
+// answer too: that of an earlier attempt may have been lost.
+func (l *Lease) insistOnRelease(ctx context.Context) error {
+	for pauses := newPauses(); ; {
+		attempt, cancel := context.WithTimeout(ctx, releaseTimeout)
+		err := l.acquirer.client.backend.Release(attempt, l.handle())
+		timedOut := attempt.Err() != nil
+		cancel()
+		switch {
+		case err == nil || errors.Is(err, ErrNotHeld):
+			return nil
+		case !timedOut && !passes(err):
+			return err
+		}
+		t := time.NewTimer(pauses.NextBackOff())
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return fmt.Errorf("%w: %w", ended(ctx), err)
+		}
+	}
+}
+
+// released reports the end of a release to the trace.
+func (l *Lease) released(err error) {
+	if f := l.acquirer.settings.trace.Released; f != nil {
+		f(ReleasedInfo{Key: l.Key(), Held: l.keeper().clock() - l.since, Err: err})
+	}
+}
