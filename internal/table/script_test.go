@@ -1,0 +1,315 @@
+package table
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+)
+
+// A script drives the table and the model with the same calls, which it reads
+// from bytes: random ones in TestTableIsTheModel, those of the fuzzer in
+// FuzzTable. All numbers in it are small, so that keys are contended, instants
+// coincide and caps are reached.
+type script struct {
+	bytes  []byte
+	table  *Table
+	model  *model
+	owners []*Owner
+	leases []*Lease // the table's, in the order of the model's rows
+	now    time.Duration
+
+	fence  uint64            // the highest before the latest call
+	fences map[uint64]*Lease // all so far
+}
+
+const scriptOwners = 4
+
+func newScript(bytes []byte) *script {
+	s := &script{bytes: bytes}
+	cfg := Config{
+		FirstFence:    uint64(s.below(200)),
+		Sign:          sign,
+		MaxKeys:       s.below(6),
+		MaxWaiters:    s.below(5),
+		MaxIdle:       time.Duration(s.below(12)),
+		PruneInterval: time.Duration(s.below(8)),
+	}
+	s.table, s.model = New(cfg), newModel(cfg)
+	s.fence, s.fences = cfg.FirstFence, make(map[uint64]*Lease)
+	for i := range scriptOwners {
+		s.owners = append(s.owners, s.table.NewOwner(uint64(i)))
+	}
+	return s
+}
+
+// below reads a number from 0 to n-1; after the last byte all are 0.
+func (s *script) below(n int) int {
+	if len(s.bytes) == 0 {
+		return 0
+	}
+	b := s.bytes[0]
+	s.bytes = s.bytes[1:]
+	return int(b) % n
+}
+
+// run plays the script to its end, and then ends everything.
+func (s *script) run() error {
+	for i := 0; len(s.bytes) > 0; i++ {
+		call, err := s.step()
+		if err == nil {
+			err = s.compare()
+		}
+		if err != nil {
+			return fmt.Errorf("call %d, %s at %v: %w", i, call, s.now, err)
+		}
+	}
+	return s.finish()
+}
+
+// step makes one call on both sides and compares what they return.
+func (s *script) step() (call string, err error) {
+	// The clock may stand still and may fall back.
+	s.now = max(0, s.now+time.Duration(s.below(6)-1))
+	switch s.below(12) {
+	case 0, 1, 2, 3, 4:
+		return s.acquire()
+	case 5:
+		return s.onLease("await", func(l *Lease, r *row) error {
+			until := time.Duration(s.below(3)) * (s.now + time.Duration(s.below(5)-1))
+			s.table.Await(s.now, l, until)
+			s.model.await(s.now, r, until)
+			return nil
+		})
+	case 6:
+		return s.onLease("collect", func(l *Lease, r *row) error {
+			return same(s.table.Collect(s.now, l), s.model.collect(s.now, r))
+		})
+	case 7:
+		return s.onLease("cancel", func(l *Lease, r *row) error {
+			s.table.Cancel(s.now, l)
+			s.model.cancel(s.now, r)
+			return nil
+		})
+	case 8:
+		return s.byToken("renew", func(id keyID, tok Token) error {
+			ttl := time.Duration(s.below(9))
+			left, err := s.table.Renew(s.now, id.kind, []byte(id.name), tok, ttl)
+			wantLeft, want := s.model.renew(s.now, id, tok.Fence, ttl)
+			if left != wantLeft {
+				return fmt.Errorf("%v left, want %v", left, wantLeft)
+			}
+			return same(err, want)
+		})
+	case 9:
+		return s.byToken("release", func(id keyID, tok Token) error {
+			return same(s.table.Release(s.now, id.kind, []byte(id.name), tok), s.model.release(s.now, id, tok.Fence))
+		})
+	case 10:
+		o, keep := s.below(scriptOwners), s.below(2) == 1
+		s.table.Drop(s.now, s.owners[o], keep)
+		s.model.drop(s.now, o, keep)
+		return fmt.Sprintf("drop %d, keep %t", o, keep), nil
+	}
+	s.table.Advance(s.now)
+	s.model.advance(s.now)
+	return "advance", nil
+}
+
+func (s *script) acquire() (call string, err error) {
+	o := s.below(scriptOwners)
+	q := Request{
+		Kind: Kind(s.below(2)), Key: []byte{'a' + byte(s.below(4))}, Owner: s.owners[o],
+		TTL: time.Duration(s.below(9)), Limit: 1 + s.below(8)/2, Weight: s.below(3), Try: s.below(4) == 0,
+	}
+	if s.below(3) == 0 {
+		q.WaitUntil = s.now + time.Duration(s.below(6)-1)
+	}
+	l, err := s.table.Acquire(s.now, q)
+	r, want := s.model.acquire(s.now, o, q)
+	if l != nil {
+		s.leases = append(s.leases, l)
+	}
+	if (l == nil) != (r == nil) {
+		err = fmt.Errorf("lease %v, want %v", l, r)
+	}
+	return fmt.Sprintf("acquire %+v", q), same(err, want)
+}
+
+func (s *script) onLease(call string, f func(*Lease, *row) error) (string, error) {
+	if len(s.leases) == 0 {
+		return call, nil
+	}
+	i := s.recent()
+	return fmt.Sprintf("%s %d", call, i), f(s.leases[i], s.model.rows[i])
+}
+
+// byToken calls f with the key and the token of a lease, which may have ended,
+// and at times with another key or with a token that is none.
+func (s *script) byToken(call string, f func(keyID, Token) error) (string, error) {
+	if len(s.leases) == 0 {
+		return call, nil
+	}
+	i := s.recent()
+	id, tok := s.model.rows[i].id, s.leases[i].Token()
+	switch s.below(16) {
+	case 0:
+		id.kind = 1 - id.kind
+	case 1:
+		id.name = "elsewhere"
+	case 2:
+		tok.MAC++
+		_, err := s.table.Renew(s.now, id.kind, []byte(id.name), tok, 1)
+		s.model.advance(s.now)
+		return call + " with a wrong MAC", same(err, ErrNotHeld)
+	}
+	return fmt.Sprintf("%s %d %v", call, i, id), f(id, tok)
+}
+
+// recent picks a lease, mostly one of the latest.
+func (s *script) recent() int { return max(0, len(s.leases)-1-s.below(12)) }
+
+// same compares an error with the one wanted.
+func same(got, want error) error {
+	if !errors.Is(got, want) || !errors.Is(want, got) {
+		return fmt.Errorf("error %w, want %w", got, want)
+	}
+	return nil
+}
+
+// compare wants the table to be what the model is, and to be sound.
+func (s *script) compare() error {
+	if err := s.compareEvents(); err != nil {
+		return err
+	}
+	for i, r := range s.model.rows {
+		if err := s.compareLease(s.leases[i], r); err != nil {
+			return fmt.Errorf("lease %d: %w", i, err)
+		}
+		if err := s.compareFence(s.leases[i]); err != nil {
+			return fmt.Errorf("lease %d: %w", i, err)
+		}
+	}
+	s.fence = s.table.Fence()
+	m, t := s.model, s.table
+	if t.Held() != m.count(Granted) || t.Waiting() != m.count(Queued) || t.Keys() != len(m.keys) || t.Fence() != m.fence {
+		return fmt.Errorf("held %d, waiting %d, keys %d, fence %d; want %d, %d, %d, %d",
+			t.Held(), t.Waiting(), t.Keys(), t.Fence(), m.count(Granted), m.count(Queued), len(m.keys), m.fence)
+	}
+	at, ok := t.Next()
+	if wantAt, want := m.next(); ok != want || at != wantAt {
+		return fmt.Errorf("next %v %t, want %v %t", at, ok, wantAt, want)
+	}
+	got, want := t.Snapshot(s.now), m.snapshot(s.now)
+	byName := func(a, b KeyInfo) int { return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Key, b.Key)) }
+	slices.SortFunc(got, byName)
+	slices.SortFunc(want, byName)
+	if !slices.Equal(got, want) {
+		return fmt.Errorf("snapshot %+v, want %+v", got, want)
+	}
+	return audit(t, s.owners...)
+}
+
+func (s *script) compareEvents() error {
+	got, want := s.table.Events(), s.model.events
+	s.model.events = nil
+	if len(got) != len(want) {
+		return fmt.Errorf("%d events, want %d", len(got), len(want))
+	}
+	for i, e := range got {
+		if r := want[i].row; e.Lease != s.leases[slices.Index(s.model.rows, r)] || e.Kind != want[i].kind {
+			return fmt.Errorf("event %d is %d for %q, want %d for %q", i, e.Kind, e.Lease.Key(), want[i].kind, r.id.name)
+		}
+	}
+	return nil
+}
+
+func (s *script) compareLease(l *Lease, r *row) error {
+	var tok Token
+	if r.fence != 0 {
+		tok = Token{r.fence, sign(0, "", r.fence, 0, 0)}
+	}
+	var left time.Duration
+	if r.state == Granted {
+		left = r.deadline - s.model.now
+	}
+	switch {
+	case l.State() != r.state || l.Reason() != r.reason:
+		return fmt.Errorf("state %d, reason %d; want %d, %d", l.State(), l.Reason(), r.state, r.reason)
+	case l.Token() != tok:
+		return fmt.Errorf("token %d, want %d", l.Token(), tok)
+	case l.Remaining(s.model.now) != left:
+		return fmt.Errorf("%v left, want %v", l.Remaining(s.model.now), left)
+	case l.Key() != r.id.name || l.Kind() != r.id.kind || l.TTL() != r.ttl || l.Weight() != r.weight || l.Owner().ID() != uint64(r.owner):
+		return fmt.Errorf("it is %q of kind %d, TTL %v, weight %d, owner %d; want %+v", l.Key(), l.Kind(), l.TTL(), l.Weight(), l.Owner().ID(), r)
+	}
+	return nil
+}
+
+// compareFence wants a fence to be new when it is first seen, and to stay.
+func (s *script) compareFence(l *Lease) error {
+	f := l.Token().Fence
+	if f == 0 || s.fences[f] == l {
+		return nil
+	}
+	if s.fences[f] != nil || f <= s.fence {
+		return fmt.Errorf("fence %d, after %d was given", f, s.fence)
+	}
+	s.fences[f] = l
+	return nil
+}
+
+// finish drops all owners and lets all idle keys go: nothing may be left.
+func (s *script) finish() error {
+	for _, o := range s.owners {
+		s.table.Drop(s.now, o, false)
+	}
+	for at, ok := s.table.Next(); ok; at, ok = s.table.Next() {
+		keys := s.table.Keys()
+		s.table.Advance(max(at, s.now))
+		if s.table.Keys() >= keys {
+			return fmt.Errorf("at the end: Advance(%v) was announced and did nothing", at)
+		}
+	}
+	if n := s.table.Held() + s.table.Waiting() + s.table.Keys() + len(s.table.deadlines.heap); n != 0 {
+		return fmt.Errorf("at the end: %d held, %d waiting, %d keys, %d deadlines",
+			s.table.Held(), s.table.Waiting(), s.table.Keys(), len(s.table.deadlines.heap))
+	}
+	return audit(s.table, s.owners...)
+}
+
+// TestTableIsTheModel plays random scripts, each from its own seed.
+func TestTableIsTheModel(t *testing.T) {
+	t.Parallel()
+	const seeds, length = 3000, 400
+	for seed := range uint64(seeds) {
+		random := rand.New(rand.NewPCG(seed, 1)) //nolint:gosec // a test repeats itself
+		bytes := make([]byte, length)
+		for i := range bytes {
+			bytes[i] = byte(random.Uint32())
+		}
+		if err := newScript(bytes).run(); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+	}
+}
+
+// FuzzTable lets the fuzzer write the script.
+func FuzzTable(f *testing.F) {
+	for seed := range byte(16) {
+		bytes := make([]byte, 64)
+		for i := range bytes {
+			bytes[i] = byte(i)*(2*seed+1) + seed
+		}
+		f.Add(bytes)
+	}
+	f.Fuzz(func(t *testing.T, bytes []byte) {
+		// The model's work grows with the square of the length.
+		if err := newScript(bytes[:min(len(bytes), 2000)]).run(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
