@@ -1,0 +1,311 @@
+package server_test
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/distributed-go/distributed/server"
+)
+
+// quiet is how long nothing must arrive where a recording says "silent".
+const quiet = 150 * time.Millisecond
+
+// patience bounds a wait for something that should come at once, so that a
+// test fails and does not hang.
+const patience = 20 * time.Second
+
+// A recording is one file of recorded exchanges, in the format that the README
+// beside it describes.
+type recording struct {
+	settings map[string]string // as environment variables
+	cases    []recordedCase
+}
+
+type recordedCase struct {
+	name  string
+	steps []step
+}
+
+// A step is one line of a case.
+type step struct {
+	line   int
+	conn   string // which connection; empty for a sleep
+	verb   string // one of > >raw < ? ! . and sleep
+	detail string
+}
+
+func TestConformance(t *testing.T) {
+	for _, file := range recordings(t) {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			t.Parallel()
+			rec := parseRecording(t, file)
+			s := newServer(t, rec.settings)
+			addr := listenAndServe(t, s)
+			for _, c := range rec.cases {
+				t.Run(c.name, func(t *testing.T) {
+					t.Parallel() // the cases of a file use keys of their own
+					replay(t, c, func() net.Conn { return dial(t, addr) })
+				})
+			}
+		})
+	}
+}
+
+// TestConformanceInVirtualTime replays the same over net.Pipe, which knows
+// neither buffers nor half-closed connections, and takes no time.
+func TestConformanceInVirtualTime(t *testing.T) {
+	for _, file := range recordings(t) {
+		rec := parseRecording(t, file)
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newServer(t, rec.settings)
+				for _, c := range rec.cases {
+					t.Log(c.name)
+					replay(t, c, func() net.Conn { return pipe(s) })
+				}
+				s.Close()
+			})
+		})
+	}
+}
+
+func recordings(t *testing.T) []string {
+	t.Helper()
+	files, err := filepath.Glob("testdata/conformance/*.txt")
+	if err != nil || len(files) < 8 {
+		t.Fatalf("recordings: %v, %v", files, err)
+	}
+	return files
+}
+
+var startedWith = regexp.MustCompile(`^# Recorded from .* started with: (.*)$`)
+
+func parseRecording(t *testing.T, file string) recording {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rec := recording{}
+	for i, line := range strings.Split(strings.TrimSuffix(string(text), "\n"), "\n") {
+		if m := startedWith.FindStringSubmatch(line); m != nil {
+			rec.settings = parseSettings(t, m[1])
+			continue
+		}
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		if name, ok := strings.CutPrefix(line, "== "); ok {
+			rec.cases = append(rec.cases, recordedCase{name: name})
+			continue
+		}
+		if len(rec.cases) == 0 {
+			t.Fatalf("%s:%d: no case has begun", file, i+1)
+		}
+		c := &rec.cases[len(rec.cases)-1]
+		c.steps = append(c.steps, parseStep(t, file, i+1, line))
+	}
+	if rec.settings == nil || len(rec.cases) == 0 {
+		t.Fatalf("%s: settings %v, %d cases", file, rec.settings, len(rec.cases))
+	}
+	return rec
+}
+
+// flags are the flags that occur in recordings, and their variables.
+var flags = map[string]string{
+	"--auth-token":   "DFLOCKD_AUTH_TOKEN",
+	"--max-locks":    "DFLOCKD_MAX_LOCKS",
+	"--max-waiters":  "DFLOCKD_MAX_WAITERS",
+	"--read-timeout": "DFLOCKD_READ_TIMEOUT_S",
+}
+
+func parseSettings(t *testing.T, text string) map[string]string {
+	t.Helper()
+	settings := map[string]string{}
+	if text == "its defaults" {
+		return settings
+	}
+	words := strings.Fields(text)
+	for i := 0; i < len(words); i++ {
+		if name, value, ok := strings.Cut(words[i], "="); ok {
+			settings[name] = value
+			continue
+		}
+		name, ok := flags[words[i]]
+		if i++; !ok || i == len(words) {
+			t.Fatalf("settings %q are not understood", text)
+		}
+		settings[name] = words[i]
+	}
+	return settings
+}
+
+var stepFormat = regexp.MustCompile(`^(\w+)(>raw|[><?!.]) (.*)$`)
+
+func parseStep(t *testing.T, file string, line int, text string) step {
+	t.Helper()
+	if seconds, ok := strings.CutPrefix(text, "sleep "); ok {
+		return step{line: line, verb: "sleep", detail: seconds}
+	}
+	m := stepFormat.FindStringSubmatch(text)
+	if m == nil {
+		t.Fatalf("%s:%d: %q is not understood", file, line, text)
+	}
+	return step{line: line, conn: m[1], verb: m[2], detail: m[3]}
+}
+
+// replay runs one case.
+func replay(t *testing.T, c recordedCase, dial func() net.Conn) {
+	t.Helper()
+	if len(c.steps) == 0 {
+		t.Fatal("the case has no steps")
+	}
+	p := &player{dial: dial, peers: map[string]*peer{}, words: map[string]string{}}
+	defer p.hangUp()
+	for _, s := range c.steps {
+		if err := p.play(s); err != nil {
+			t.Fatalf("line %d, %s%s %s: %v", s.line, s.conn, s.verb, s.detail, err)
+		}
+	}
+}
+
+// A player plays the clients of one case.
+type player struct {
+	dial  func() net.Conn
+	peers map[string]*peer
+	words map[string]string // what $NAME stands for
+}
+
+func (p *player) hangUp() {
+	for _, peer := range p.peers {
+		peer.nc.Close()
+	}
+}
+
+func (p *player) play(s step) error {
+	if s.verb == "sleep" {
+		seconds, err := strconv.ParseFloat(s.detail, 64)
+		time.Sleep(time.Duration(seconds * float64(time.Second))) // the recording slept too
+		return err
+	}
+	c := p.peers[s.conn]
+	if c == nil {
+		c = newPeer(p.dial())
+		p.peers[s.conn] = c
+	}
+	switch s.verb {
+	case ">":
+		parts := strings.Split(s.detail, "|")
+		if len(parts) != 3 {
+			return errors.New("a request has three parts")
+		}
+		return c.send(strings.Join(p.replace(parts), "\n") + "\n")
+	case ">raw":
+		raw, err := strconv.Unquote(`"` + strings.ReplaceAll(strings.ReplaceAll(s.detail, `"`, `\"`), `\0`, `\x00`) + `"`)
+		return errors.Join(err, c.send(raw))
+	case "<":
+		line, err := c.line(patience)
+		if err != nil {
+			return err
+		}
+		return p.match(s.detail, line)
+	case "?":
+		if line, err := c.line(quiet); !errors.Is(err, os.ErrDeadlineExceeded) {
+			return fmt.Errorf("got %q, %v", line, err)
+		}
+		return nil
+	case "!":
+		if line, err := c.line(patience); err != io.EOF {
+			return fmt.Errorf("got %q, %v", line, err)
+		}
+		return nil
+	}
+	delete(p.peers, s.conn)
+	return c.nc.Close()
+}
+
+// replace puts in what $NAME stands for; every argument that is one word may be
+// such a name.
+func (p *player) replace(parts []string) []string {
+	for i, part := range parts {
+		words := strings.Split(part, " ")
+		for j, word := range words {
+			if value, ok := p.words[word]; ok {
+				words[j] = value
+			}
+		}
+		parts[i] = strings.Join(words, " ")
+	}
+	return parts
+}
+
+func (p *player) match(pattern, line string) error {
+	want, got := strings.Split(pattern, " "), strings.Split(line, " ")
+	if want[len(want)-1] == "*" {
+		want = want[:len(want)-1]
+		got = got[:min(len(got), len(want))]
+	}
+	same := slices.EqualFunc(want, got, func(w, g string) bool {
+		if strings.HasPrefix(w, "$") {
+			if p.words[w] == "" {
+				p.words[w] = g
+			}
+			return p.words[w] == g
+		}
+		if about, ok := strings.CutPrefix(w, "~"); ok {
+			n, err := strconv.Atoi(about)
+			m, err2 := strconv.Atoi(g)
+			return err == nil && err2 == nil && m >= n-1 && m <= n+1
+		}
+		return w == g
+	})
+	if !same {
+		return fmt.Errorf("got %q", line)
+	}
+	return nil
+}
+
+// A peer is a client that says what a test makes it say.
+type peer struct {
+	nc net.Conn
+	r  *bufio.Reader
+}
+
+func newPeer(nc net.Conn) *peer { return &peer{nc: nc, r: bufio.NewReader(nc)} }
+
+func (p *peer) send(s string) error {
+	p.nc.SetWriteDeadline(time.Now().Add(patience))
+	_, err := io.WriteString(p.nc, s)
+	return err
+}
+
+// line returns the next line without its end.
+func (p *peer) line(within time.Duration) (string, error) {
+	p.nc.SetReadDeadline(time.Now().Add(within))
+	s, err := p.r.ReadString('\n')
+	if err != nil && s != "" {
+		err = fmt.Errorf("after %q: %w", s, err)
+	}
+	return strings.TrimSuffix(s, "\n"), err
+}
+
+func newServer(t testing.TB, env map[string]string) *server.Server {
+	t.Helper()
+	settings, err := server.SettingsFromEnv(func(name string) string { return env[name] })
+	if err != nil {
+		t.Fatal(err)
+	}
+	return start(t, settings.Config)
+}

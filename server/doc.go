@@ -1,0 +1,36 @@
+// Package server is the lock server, to embed or to run: it serves dflockd's
+// base protocol over any net.Conn, so clients in every language that dflockd
+// has one for can use it.
+//
+//	s, err := server.New(server.Config{AuthToken: "hunter2"})
+//	...
+//	go s.Serve(listener)
+//	...
+//	s.Shutdown(ctx)
+//
+// The zero Config is dflockd's; every field says its default. SettingsFromEnv
+// reads dflockd's environment variables.
+//
+// # How it is built
+//
+// The lock table is a state machine behind one mutex, which is never held
+// across I/O (locks.go). Each connection is one goroutine that reads requests,
+// asks the table, and writes answers (conn.go, base.go). It flushes its answers
+// before every read that may block, so that the answers to what a client sent
+// at once leave at once, and no timer is needed.
+//
+// While a connection waits for a lock, its goroutine goes on reading into a
+// bounded buffer, and so hears at once when the client is gone. Whoever frees
+// the lock wakes it by a read deadline in the past, and the connection writes
+// its own answer: nobody ever writes to a connection but its own goroutine, so
+// a client that does not read harms nobody else. It is closed when nothing more
+// of its answers could be sent for Config.WriteTimeout.
+//
+// # What it promises
+//
+// A lease that runs out is handed over by a timer set to that instant. Fences,
+// the first half of every token, start at the wall clock and grow by one with
+// every grant; so they grow over restarts too, for as long as the clock was not
+// set back between them. The second half is an HMAC with a key that is made
+// anew by every New: tokens of an earlier run are worth nothing.
+package server

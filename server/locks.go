@@ -1,0 +1,182 @@
+package server
+
+import (
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/distributed-go/distributed/internal/table"
+)
+
+// locks is the lock table with what it lacks as a state machine: a mutex, a
+// clock, and a timer that brings it to the next instant at which something is
+// due.
+type locks struct {
+	origin time.Time     // the instant of the table's time
+	sweep  time.Duration // the timer fires at least this often while it is needed
+	debug  *slog.Logger  // gets the leases that ran out; nil for none
+
+	mu       sync.Mutex
+	table    *table.Table  // guarded by mu, as is everything below
+	timer    *time.Timer   // calls tick
+	armed    time.Duration // when the timer fires; 0: it does not
+	draining bool          // nothing is granted any more
+	closed   bool          // nobody looks any more
+	drained  chan struct{} // closed when draining has come to its end
+}
+
+// A party is whom leases belong to: the Tag of each.
+type party interface {
+	// happened hears of each event of the party's leases, with the mutex held,
+	// and says whether to call wake once it is not.
+	happened(table.Event) bool
+	// wake is called without the mutex, on the goroutine of whoever caused
+	// the event. It must not block.
+	wake()
+}
+
+func newLocks(cfg Config) (*locks, error) {
+	sign, err := newSigner()
+	if err != nil {
+		return nil, err
+	}
+	origin := time.Now()
+	k := &locks{
+		origin: origin, sweep: cfg.LeaseSweepInterval, drained: make(chan struct{}),
+		table: table.New(table.Config{
+			FirstFence: firstFence(origin), Sign: sign,
+			MaxKeys: cfg.MaxLocks, MaxWaiters: cfg.MaxWaiters,
+			MaxIdle: cfg.GCMaxIdle, PruneInterval: cfg.GCInterval,
+		}),
+	}
+	if cfg.Debug {
+		k.debug = cfg.Logger
+	}
+	k.mu.Lock() // the timer must not find itself missing, however unlikely
+	k.timer = time.AfterFunc(time.Hour, k.tick)
+	k.timer.Stop()
+	k.mu.Unlock()
+	return k, nil
+}
+
+// firstFence returns the wall clock in nanoseconds: no server makes a grant a
+// nanosecond, so that its successor's fences are larger, if the clock was not
+// set back. A clock from before 1970 or after 2262 has no such number.
+func firstFence(now time.Time) uint64 { return uint64(max(now.UnixNano(), 0)) }
+
+// now returns the table's time, which is never 0: the table takes 0 for never.
+func (k *locks) now() time.Duration { return time.Since(k.origin) + 1 }
+
+// enter takes the mutex and returns the table's time. Each enter ends with
+// leave, on every path.
+func (k *locks) enter() time.Duration {
+	now := k.now() // before the mutex: the table takes times out of order
+	k.mu.Lock()
+	return now
+}
+
+// leave gives the mutex back, sees to it that the timer fires when it is needed
+// next, and then tells those who have to know what happened since enter.
+func (k *locks) leave(now time.Duration) {
+	var room [8]party // for all but mass events, so that nothing is allocated
+	wake := room[:0]
+	var expired []*table.Lease
+	for _, e := range k.table.Events() {
+		if p, ok := e.Lease.Tag.(party); ok && p.happened(e) {
+			wake = append(wake, p)
+		}
+		if k.debug != nil && e.Kind == table.EventExpired {
+			expired = append(expired, e.Lease)
+		}
+	}
+	k.arm(now)
+	if k.draining && k.table.Held() == 0 {
+		k.endDrain()
+	}
+	k.mu.Unlock()
+	for _, p := range wake {
+		p.wake()
+	}
+	for _, l := range expired {
+		k.debug.Debug("lease expired", "kind", kindName(l.Kind()), "key", l.Key(), "fence", l.Token().Fence, "conn", l.Owner().ID())
+	}
+}
+
+// arm makes sure that the timer fires no later than something is due. One that
+// fires too early finds nothing and arms itself again: that is cheaper than to
+// move it with each of a million leases.
+func (k *locks) arm(now time.Duration) {
+	next, ok := k.table.Next()
+	if !ok || k.closed {
+		return
+	}
+	next = min(next, now+k.sweep)
+	if k.armed == 0 || next < k.armed {
+		k.armed = next
+		k.timer.Reset(next - now)
+	}
+}
+
+// tick is what the timer does.
+func (k *locks) tick() {
+	now := k.enter()
+	k.armed = 0
+	k.table.Advance(now)
+	k.leave(now)
+}
+
+// newOwner returns an owner of leases without any.
+func (k *locks) newOwner(id uint64) *table.Owner {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.table.NewOwner(id)
+}
+
+// startDrain makes acquisitions be refused from here on, and drained be closed
+// as soon as nothing is held.
+func (k *locks) startDrain() {
+	now := k.enter()
+	k.draining = true
+	k.leave(now)
+}
+
+// giveUp gives up all that the handlers wait for.
+func (k *locks) giveUp(all []handler) {
+	var wake []handler
+	now := k.enter()
+	for _, h := range all {
+		if h.drain(now) {
+			wake = append(wake, h)
+		}
+	}
+	k.leave(now)
+	for _, h := range wake {
+		h.wake()
+	}
+}
+
+// endDrain may be called twice, with the mutex held.
+func (k *locks) endDrain() {
+	select {
+	case <-k.drained:
+	default:
+		close(k.drained)
+	}
+}
+
+// close stops the timer, and ends a drain with whatever is still held: leases
+// that were kept over the end of their connection are forgotten.
+func (k *locks) close() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.closed = true
+	k.timer.Stop()
+	k.endDrain()
+}
+
+func kindName(kind table.Kind) string {
+	if kind == table.Semaphore {
+		return "semaphore"
+	}
+	return "lock"
+}

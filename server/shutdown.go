@@ -1,0 +1,87 @@
+package server
+
+import "context"
+
+// Shutdown ends the server with as little harm as it can. It closes the
+// listeners, answers those who wait and those who come "error_draining", and
+// lets those who hold renew and release until nothing is held any more; then it
+// closes the connections, each after its last answer. It returns nil when all
+// that is done. If ctx ends before, it does what Close does and returns the
+// context's cause.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.stopListening()
+	s.cfg.Logger.Info("draining")
+	s.locks.startDrain()
+	s.locks.giveUp(s.handlers())
+	select {
+	case <-s.locks.drained:
+	case <-ctx.Done():
+		return s.abandon(ctx)
+	}
+	for _, c := range s.conns() {
+		c.stop()
+	}
+	select {
+	case <-s.gone:
+	case <-ctx.Done():
+		return s.abandon(ctx)
+	}
+	s.locks.close()
+	return nil
+}
+
+func (s *Server) abandon(ctx context.Context) error {
+	s.Close() //nolint:errcheck // it has none, and the context's is the one to return
+	return context.Cause(ctx)
+}
+
+// Close ends the server at once: it closes the listeners and all connections,
+// which releases what they hold unless Config.KeepOnDisconnect, and waits until
+// they have ended. A Shutdown under way returns too. The error is always nil.
+func (s *Server) Close() error {
+	s.stopListening()
+	for _, c := range s.conns() {
+		c.kill()
+	}
+	<-s.gone
+	s.locks.close()
+	return nil
+}
+
+// stopListening makes Serve return and admits nobody any more.
+func (s *Server) stopListening() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.isClosing() {
+		return
+	}
+	close(s.closing)
+	for l := range s.listeners {
+		l.Close() //nolint:errcheck // there is nothing to do about it
+	}
+	if len(s.members) == 0 {
+		close(s.gone)
+	}
+}
+
+func (s *Server) conns() []*conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]*conn, 0, len(s.members))
+	for c := range s.members {
+		all = append(all, c)
+	}
+	return all
+}
+
+func (s *Server) handlers() []handler {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]handler, 0, len(s.members))
+	for _, m := range s.members {
+		if m.base != nil {
+			all = append(all, m.base)
+		}
+	}
+	return all
+}
