@@ -69,6 +69,7 @@ func renewal(e *env) {
 	default:
 	}
 	e.is(l.Check(), locker.ErrNotHeld, "Check after the release")
+	e.closes(work.Done(), "the context ends after the release")
 	e.is(context.Cause(work), locker.ErrNotHeld, "the context's cause after the release")
 	e.ok(l.Release(e.ctx)) // idempotent
 }
