@@ -1,0 +1,194 @@
+//go:build unix
+
+package proc
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// A Process is a child process, seen from its parent. It is safe for concurrent
+// use; calls are answered one after the other.
+type Process struct {
+	role   string
+	cmd    *exec.Cmd
+	stderr output
+	ended  chan struct{} // closed when the process was waited for
+
+	mu  sync.Mutex // one call at a time
+	in  *os.File
+	out *os.File
+	dec *json.Decoder
+}
+
+// Start starts this program again in a role, gives it the arguments as JSON,
+// waits until it is ready and reads what it says then into ready. The process is
+// killed when the test ends, if not before; a data race or a panic that it
+// reported fails the test.
+func Start(t testing.TB, role string, args, ready any) *Process {
+	t.Helper()
+	p := &Process{role: role, ended: make(chan struct{})}
+	if err := p.start(); err != nil {
+		t.Fatalf("start %s: %v", role, err)
+	}
+	t.Cleanup(func() {
+		p.Kill()
+		p.report(t)
+	})
+	if err := p.Call(t.Context(), "", args, ready); err != nil {
+		t.Fatalf("start %s: %v\n%s", role, err, p.stderr.String())
+	}
+	return p
+}
+
+func (p *Process) start() error {
+	exe, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	childIn, in, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer childIn.Close()
+	out, childOut, err := os.Pipe()
+	if err != nil {
+		in.Close()
+		return err
+	}
+	defer childOut.Close()
+	p.in, p.out, p.dec = in, out, json.NewDecoder(out)
+	p.cmd = exec.Command(exe)
+	p.cmd.Env = append(os.Environ(), roleVariable+"="+p.role)
+	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = childIn, childOut, &p.stderr
+	p.cmd.SysProcAttr = attributes()
+	if err := p.cmd.Start(); err != nil {
+		in.Close()
+		out.Close()
+		return err
+	}
+	go func() {
+		defer close(p.ended)
+		_ = p.cmd.Wait() // how it ended does not matter: it is killed as a rule
+	}()
+	return nil
+}
+
+// Call makes a call and reads the answer into result, unless that is nil. When
+// ctx ends first the process is of no more use.
+func (p *Process) Call(ctx context.Context, name string, args, result any) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	raw, err := json.Marshal(args)
+	if err != nil {
+		return err
+	}
+	line, err := json.Marshal(request{Call: name, Args: raw})
+	if err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, func() {
+		_ = p.out.SetReadDeadline(time.Unix(1, 0))
+	})
+	defer stop()
+	if _, err := p.in.Write(append(line, '\n')); err != nil {
+		return fmt.Errorf("%s %s: %w", p.role, name, err)
+	}
+	var a answer
+	if err := p.dec.Decode(&a); err != nil {
+		return fmt.Errorf("%s %s: %w", p.role, name, errors.Join(err, ctx.Err()))
+	}
+	switch {
+	case a.Error != "":
+		return fmt.Errorf("%s %s: %s", p.role, name, a.Error)
+	case result == nil:
+		return nil
+	}
+	return json.Unmarshal(a.Result, result)
+}
+
+// Usage asks what the process uses. Collect runs the garbage collector first,
+// so that Heap says what is still referred to.
+func (p *Process) Usage(ctx context.Context, collect bool) (Usage, error) {
+	var u Usage
+	err := p.Call(ctx, "usage", collect, &u)
+	return u, err
+}
+
+// Stacks asks for the stacks of all goroutines.
+func (p *Process) Stacks(ctx context.Context) (string, error) {
+	var s string
+	err := p.Call(ctx, "stacks", struct{}{}, &s)
+	return s, err
+}
+
+// Signal sends a signal. SIGCONT, SIGSTOP and SIGKILL are of interest here.
+func (p *Process) Signal(s syscall.Signal) error { return p.cmd.Process.Signal(s) }
+
+// Kill kills the process with SIGKILL, also if it was stopped, and waits until
+// it is gone. It is idempotent.
+func (p *Process) Kill() {
+	_ = p.cmd.Process.Kill() // an error says that it has ended
+	<-p.ended
+	p.in.Close()
+	p.out.Close()
+}
+
+// Ended is closed when the process has ended.
+func (p *Process) Ended() <-chan struct{} { return p.ended }
+
+// report fails the test if the process said that it has a bug, and shows what
+// it said if the test failed for another reason.
+func (p *Process) report(t testing.TB) {
+	said := p.stderr.String()
+	switch {
+	case alarming(said):
+		t.Errorf("%s said:\n%s", p.role, said)
+	case said != "" && t.Failed():
+		t.Logf("%s said:\n%s", p.role, said)
+	}
+}
+
+// alarming says whether a process's standard error speaks of a bug.
+func alarming(stderr string) bool {
+	for _, sign := range []string{"DATA RACE", "panic:", "fatal error:"} {
+		if bytes.Contains([]byte(stderr), []byte(sign)) {
+			return true
+		}
+	}
+	return false
+}
+
+// maxOutput is how much of a process's standard error is kept: the beginning,
+// where a bug shows first.
+const maxOutput = 256 << 10
+
+// An output keeps what a process says on standard error.
+type output struct {
+	mu  sync.Mutex
+	buf bytes.Buffer // guarded by mu
+}
+
+// Write keeps what there is room for, and takes everything.
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.buf.Write(b[:min(len(b), maxOutput-o.buf.Len())])
+	return len(b), nil
+}
+
+// String returns what was kept.
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
