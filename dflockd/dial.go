@@ -1,0 +1,122 @@
+package dflockd
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/distributed-go/distributed/codec"
+	"github.com/distributed-go/distributed/locker"
+)
+
+// dial connects, unless the gate is shut, and notes how it went. The
+// connection is listed and its reader runs.
+func (s *server) dial(ctx context.Context, own bool) (*conn, error) {
+	s.mu.Lock()
+	err := s.gate.check(time.Now())
+	s.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	c, err := s.connect(ctx, own)
+	if ctx.Err() != nil {
+		if c != nil {
+			c.nc.Close() //nolint:errcheck // it is not used
+		}
+		if s.b.life.Err() != nil {
+			return nil, locker.ErrClosed
+		}
+		return nil, context.Cause(ctx) // says nothing about the server
+	}
+	s.mu.Lock()
+	s.gate.note(time.Now(), err)
+	s.mu.Unlock()
+	if err == nil {
+		err = s.adopt(c)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// connect makes a connection that is ready for requests: dialled, encrypted
+// and authenticated within dialTimeout.
+func (s *server) connect(parent context.Context, own bool) (*conn, error) {
+	ctx, cancel := context.WithTimeout(parent, dialTimeout)
+	defer cancel()
+	defer context.AfterFunc(s.b.life, cancel)()
+
+	nc, err := s.b.cfg.dial(ctx, s.addr.String())
+	if err != nil {
+		return nil, s.unreachable("connect to", err)
+	}
+	inline := neverBlocks(nc)
+	if s.b.cfg.tls != nil {
+		secured := tls.Client(nc, s.tlsConfig())
+		if err := secured.HandshakeContext(ctx); err != nil {
+			nc.Close() //nolint:errcheck // it is not used
+			return nil, s.unreachable("TLS handshake with", err)
+		}
+		nc = secured
+	}
+	answers := codec.NewAnswerReader(nc)
+	if err := s.authenticate(ctx, nc, answers); err != nil {
+		nc.Close() //nolint:errcheck // it is not used
+		return nil, err
+	}
+	return newConn(s, nc, answers, own, inline), nil
+}
+
+func (s *server) unreachable(what string, err error) error {
+	return fmt.Errorf("%w: cannot %s %v: %w", locker.ErrUnavailable, what, s.addr, blameless(err))
+}
+
+func (s *server) tlsConfig() *tls.Config {
+	cfg := s.b.cfg.tls.Clone()
+	if cfg.ServerName == "" {
+		cfg.ServerName = s.addr.host
+	}
+	return cfg
+}
+
+// neverBlocks says whether writes go to a buffer of the kernel. Elsewhere, as
+// with a net.Pipe or a tunnel, a write may wait for the other end to read.
+func neverBlocks(nc net.Conn) bool {
+	switch nc.(type) {
+	case *net.TCPConn, *net.UnixConn:
+		return true
+	}
+	return false
+}
+
+// authenticate shows the secret, if there is one, and waits for the answer.
+func (s *server) authenticate(ctx context.Context, nc net.Conn, answers *codec.AnswerReader) error {
+	if len(s.b.cfg.secret) == 0 {
+		return nil
+	}
+	past := time.Unix(1, 0)
+	stop := context.AfterFunc(ctx, func() { nc.SetDeadline(past) }) //nolint:errcheck // the read fails all the same
+	defer stop()
+	req := codec.Request{Command: codec.Auth, Secret: s.b.cfg.secret}
+	if _, err := nc.Write(codec.AppendRequest(nil, &req)); err != nil {
+		return s.unreachable("authenticate to", err)
+	}
+	var a codec.Answer
+	if err := answers.Read(&a); err != nil {
+		return s.unreachable("authenticate to", err)
+	}
+	switch {
+	case a.Status == codec.OK && fits(codec.Auth, &a):
+		return nil
+	case a.Status == codec.ErrAuth:
+		return fmt.Errorf("%w by %v", locker.ErrAuth, s.addr)
+	case a.Status == codec.Failed:
+		// Going on without would hide that these are not the servers that the
+		// secret was meant for.
+		return fmt.Errorf("%w by %v: it has no secret, or knows none (%v)", locker.ErrAuth, s.addr, &a)
+	}
+	return s.unreachable("authenticate to", errMispaired)
+}

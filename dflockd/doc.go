@@ -1,0 +1,46 @@
+// Package dflockd is a locker.Backend that speaks dflockd's base protocol to
+// one lock server, or to several that share the keys between them.
+//
+// It is at home with every version of dflockd and with this project's server,
+// and works around what their common protocol lacks. Answers come strictly in
+// the order of requests, so a request that waits blocks everything behind it;
+// and by default a server releases what was granted on a connection as soon as
+// that connection closes. Therefore, for each server:
+//
+//   - One shared connection carries everything that does not wait, from all
+//     goroutines, pipelined. What is granted on it depends on it.
+//   - Each acquisition that has to wait, and each place in a queue, has a
+//     connection of its own, which stays with what it was granted until that is
+//     released, and is then used again. WithMaxConns bounds them.
+//   - A read is always pending on every connection, so that its end is known
+//     within a round trip: then what depended on it is lost, and says so.
+//   - A connection that something depends on is never silent for longer than
+//     WithKeepalive, since servers close silent ones.
+//   - A wait is taken back by closing its connection, and a grant that was
+//     already on its way is given back by token.
+//
+// Leases cost nothing here beyond their connection: the package keeps no list
+// of them.
+//
+// # Basics
+//
+//	b, err := dflockd.New([]string{"127.0.0.1:6388"})
+//	if err != nil {
+//		return err
+//	}
+//	c := locker.New(b)
+//	defer c.Close()
+//	lease, err := c.Acquire(ctx, "invoices")
+//
+// # Caveats
+//
+//   - All clients of a key must have the same list of servers, in the same
+//     order, and the same shard function.
+//   - When a connection breaks, the server may grant its keys to others before
+//     this process notices. Against a server started with
+//     --no-auto-release-on-disconnect, WithKeepOnDisconnect avoids that.
+//   - The protocol knows whole seconds only: leases are rounded up, to at least
+//     one second.
+//   - A server that was restarted has forgotten everything, and grants it anew.
+//     Only a fence checked at the resource (WithFences) protects from that.
+package dflockd

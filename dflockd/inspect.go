@@ -1,0 +1,107 @@
+package dflockd
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/distributed-go/distributed/codec"
+	"github.com/distributed-go/distributed/locker"
+)
+
+// Inspect reports on the keys of all servers; see locker.Inspector. The error
+// matches errors.ErrUnsupported where a server refuses to say, as those before
+// dflockd 1.4 do, and the report then lacks its keys.
+func (b *Backend) Inspect(ctx context.Context) (locker.Report, error) {
+	if ctx.Err() != nil {
+		return locker.Report{}, context.Cause(ctx)
+	}
+	if b.life.Err() != nil {
+		return locker.Report{}, locker.ErrClosed
+	}
+	reports := make([]locker.Report, len(b.servers))
+	errs := make([]error, len(b.servers))
+	var wg sync.WaitGroup
+	for i, s := range b.servers {
+		wg.Go(func() { reports[i], errs[i] = s.inspect(ctx) })
+	}
+	wg.Wait()
+	var all locker.Report
+	for _, r := range reports {
+		all.Connections += r.Connections
+		all.Keys = append(all.Keys, r.Keys...)
+	}
+	slices.SortFunc(all.Keys, func(a, b locker.KeyReport) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Key, b.Key), cmp.Compare(a.Server, b.Server))
+	})
+	return all, errors.Join(errs...)
+}
+
+// inspect asks over a connection of its own: an old server closes it on a
+// command that it does not know, and the shared one may hold.
+func (s *server) inspect(ctx context.Context) (locker.Report, error) {
+	for fresh := false; ; fresh = true {
+		c, err := s.checkout(ctx, fresh)
+		if err != nil {
+			return locker.Report{}, err
+		}
+		stale := c.used()
+		a, err := c.roundTrip(ctx, &codec.Request{Command: codec.Stats}, nil)
+		switch {
+		case err != nil:
+			c.cancel()
+		case a.Status != codec.OK:
+			s.put(c)
+			err = fmt.Errorf("%w by %v: it answered %v to stats, which dflockd knows from 1.4 on (%w)", errors.ErrUnsupported, s.addr, &a, ErrRefused)
+		default:
+			s.put(c)
+			return s.report(a.JSON)
+		}
+		if fresh || !stale || !s.worthRepeating(err) {
+			return locker.Report{}, err
+		}
+	}
+}
+
+// report translates a server's statistics.
+func (s *server) report(json []byte) (locker.Report, error) {
+	stats, err := codec.ParseStats(json)
+	if err != nil {
+		return locker.Report{}, fmt.Errorf("statistics of %v: %w", s.addr, err)
+	}
+	r := locker.Report{Connections: stats.Connections}
+	add := func(kind locker.Kind, k locker.KeyReport) {
+		k.Server, k.Kind = s.addr.String(), kind.String()
+		r.Keys = append(r.Keys, k)
+	}
+	for _, l := range stats.Locks {
+		add(locker.Exclusive, locker.KeyReport{
+			Key: l.Key, Limit: 1, Holders: 1, Waiters: l.Waiters,
+			Owner: strconv.FormatUint(l.OwnerConnID, 10), ExpiresIn: fromSeconds(l.LeaseExpiresInS),
+		})
+	}
+	for _, m := range stats.Semaphores {
+		add(locker.Counting, locker.KeyReport{Key: m.Key, Limit: m.Limit, Holders: m.Holders, Waiters: m.Waiters})
+	}
+	for _, l := range stats.IdleLocks {
+		add(locker.Exclusive, locker.KeyReport{Key: l.Key, Limit: 1, Idle: fromSeconds(l.IdleS)})
+	}
+	for _, m := range stats.IdleSemaphores {
+		add(locker.Counting, locker.KeyReport{Key: m.Key, Idle: fromSeconds(m.IdleS)})
+	}
+	return r, nil
+}
+
+// fromSeconds converts what a server reports, whatever that is.
+func fromSeconds(s float64) time.Duration {
+	if !(s > 0) {
+		return 0
+	}
+	return time.Duration(min(s*float64(time.Second), math.MaxInt64/2))
+}

@@ -1,0 +1,255 @@
+package dflockd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"github.com/distributed-go/distributed/codec"
+	"github.com/distributed-go/distributed/locker"
+)
+
+// A server is what a Backend knows of one lock server: its connections, and
+// how to make more. What it does is the base protocol's way; session mode will
+// be a second way of doing the same (acquire, enqueue, renew, release, stats)
+// over connections of its own kind.
+type server struct {
+	b    *Backend
+	addr address
+
+	semaphores atomic.Bool // the server is known to know semaphores
+
+	mu      sync.Mutex         // guards everything below
+	main    *conn              // the shared connection; nil until it is needed
+	dialing *dialing           // that of the shared connection under way
+	conns   map[*conn]struct{} // all that have not ended
+	idle    []*conn            // those of own that nobody uses, the longest idle first
+	dials   int                // connections of own under way
+	waiters map[waiterKey]int  // acquisitions of this process that wait, or are about to
+	gate    gate
+}
+
+// waiterKey is a key that somebody waits for.
+type waiterKey struct {
+	kind locker.Kind
+	key  string
+}
+
+// A dialing is the one attempt that many callers wait for.
+type dialing struct {
+	done chan struct{}
+	c    *conn // set before done is closed
+	err  error // as c
+}
+
+func newServer(b *Backend, addr address) *server {
+	return &server{b: b, addr: addr, conns: make(map[*conn]struct{}), waiters: make(map[waiterKey]int)}
+}
+
+// ask sends a request over the shared connection. It tries once more, over
+// another, if nothing was sent, because the connection ended while it was
+// idle; and if again says that the request may be repeated even when it may
+// have arrived.
+func (s *server) ask(ctx context.Context, req *codec.Request, t *tie, again bool) (codec.Answer, *conn, error) {
+	for first := true; ; first = false {
+		c, err := s.shared(ctx)
+		if err != nil {
+			return codec.Answer{}, nil, err
+		}
+		a, err := c.roundTrip(ctx, req, t)
+		var ended *endedError
+		if err == nil || !first || !errors.As(err, &ended) || ended.sent && !(again && ended.stale) {
+			return a, c, err
+		}
+	}
+}
+
+// shared returns the shared connection. Where there is none, one is dialled,
+// for all who ask meanwhile.
+func (s *server) shared(ctx context.Context) (*conn, error) {
+	s.mu.Lock()
+	if c := s.main; c != nil {
+		s.mu.Unlock()
+		return c, nil
+	}
+	d := s.dialing
+	if d == nil {
+		d = &dialing{done: make(chan struct{})}
+		// Not on the context of whoever comes first: the others still want
+		// the connection when that one has given up.
+		if !s.b.background(func() { s.dialShared(d) }) {
+			s.mu.Unlock()
+			return nil, locker.ErrClosed
+		}
+		s.dialing = d
+	}
+	s.mu.Unlock()
+	select {
+	case <-d.done:
+		return d.c, d.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+func (s *server) dialShared(d *dialing) {
+	d.c, d.err = s.dial(s.b.life, false)
+	s.mu.Lock()
+	s.dialing = nil
+	if _, ok := s.conns[d.c]; ok {
+		s.main = d.c
+	}
+	s.mu.Unlock()
+	close(d.done)
+}
+
+// retire makes place for another shared connection. The old one stays for as
+// long as anything depends on it.
+func (s *server) retire(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.main == c {
+		s.main = nil
+	}
+}
+
+// adopt lists a new connection and starts its reader.
+func (s *server) adopt(c *conn) error {
+	s.mu.Lock()
+	s.conns[c] = struct{}{}
+	s.mu.Unlock()
+	if !s.b.opened(c.read) {
+		c.end(locker.ErrClosed)
+		return locker.ErrClosed
+	}
+	return nil
+}
+
+// forget is called once for each connection, when it ends.
+func (s *server) forget(c *conn) {
+	s.mu.Lock()
+	delete(s.conns, c)
+	if s.main == c {
+		s.main = nil
+	}
+	for i, other := range s.idle {
+		if other == c {
+			s.idle = append(s.idle[:i], s.idle[i+1:]...)
+			break
+		}
+	}
+	s.mu.Unlock()
+	s.b.gone()
+}
+
+// all returns the connections.
+func (s *server) all() []*conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := make([]*conn, 0, len(s.conns))
+	for c := range s.conns {
+		list = append(list, c)
+	}
+	return list
+}
+
+func (s *server) close() {
+	for _, c := range s.all() {
+		c.end(locker.ErrClosed)
+	}
+}
+
+// queue notes that an acquisition is going to wait for a key. While one does,
+// a try of another would fail, and can be left out.
+func (s *server) queue(k waiterKey) (leave func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.waiters[k]++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.waiters[k]--; s.waiters[k] == 0 {
+			delete(s.waiters, k)
+		}
+	}
+}
+
+func (s *server) queued(k waiterKey) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.waiters[k] > 0
+}
+
+// giveBackTimeout bounds how long a grant that nobody wants is offered to a
+// server that cannot be reached.
+const giveBackTimeout = 30 * time.Second
+
+// giveBack releases a grant that nobody wants, in the background, until the
+// server has answered. Where it cannot be reached for long the grant ends with
+// its connection, or with its lease.
+func (s *server) giveBack(req codec.Request) {
+	req.Key = append([]byte(nil), req.Key...)
+	s.b.background(func() {
+		ctx, cancel := context.WithTimeout(s.b.life, giveBackTimeout)
+		defer cancel()
+		pauses := newPauses()
+		for {
+			if _, _, err := s.ask(ctx, &req, nil, false); err == nil || errors.Is(err, locker.ErrAuth) {
+				return
+			}
+			t := time.NewTimer(pauses.NextBackOff())
+			select {
+			case <-t.C:
+			case <-ctx.Done():
+				t.Stop()
+				return
+			}
+		}
+	})
+}
+
+// newPauses returns the pauses between attempts to connect: 20 ms, doubling up
+// to a second, each with half of it at random, without end.
+func newPauses() *backoff.ExponentialBackOff {
+	return backoff.NewExponentialBackOff(
+		backoff.WithInitialInterval(20*time.Millisecond),
+		backoff.WithMultiplier(2),
+		backoff.WithMaxInterval(time.Second),
+		backoff.WithMaxElapsedTime(0),
+	)
+}
+
+// A gate keeps callers from hammering a server that cannot be reached: for a
+// while after a failed attempt to connect, all others fail with its error. The
+// zero gate is open. It is guarded by server.mu.
+type gate struct {
+	pauses *backoff.ExponentialBackOff // nil while open
+	until  time.Time
+	err    error
+}
+
+// check returns the last failure while the gate is shut.
+func (g *gate) check(now time.Time) error {
+	if g.pauses != nil && now.Before(g.until) {
+		return fmt.Errorf("%w (tried a moment ago)", g.err)
+	}
+	return nil
+}
+
+// note shuts the gate after a failure, for longer each time, and opens it
+// after a success.
+func (g *gate) note(now time.Time, err error) {
+	if err == nil {
+		*g = gate{}
+		return
+	}
+	if g.pauses == nil {
+		g.pauses = newPauses()
+	}
+	g.until, g.err = now.Add(g.pauses.NextBackOff()), err
+}
