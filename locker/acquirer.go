@@ -250,8 +250,7 @@ func (a *Acquirer) settle(ctx context.Context, g Grant, asked time.Duration) (*L
 		return nil, ended(ctx)
 	}
 	s := &a.settings
-	l.since = stamp
-	l.hold = newHold(stamp, ttl, s.stopMargin, s.maxHold, s.renewRatio, rand.Float64())
+	l.hold = newHold(stamp, ttl, &s.terms, rand.Float64())
 	if err := a.client.keeper.add(l); err != nil {
 		l.giveBack(stamp + ttl)
 		return nil, err

@@ -58,48 +58,53 @@ const (
 	dueEnd  // the deadline has passed
 )
 
+// Terms are what options say of every hold of an acquirer. They are kept apart
+// from the holds, of which there may be a hundred thousand.
+type terms struct {
+	margin  time.Duration // from the stop instant to the deadline; 0 for the default
+	maxHold time.Duration // from the first stamp to the last deadline; 0 if unlimited
+	ratio   float64       // of the lease passes before it is renewed first
+}
+
 // A hold is what a client knows of one lease in time. It is a pure state
 // machine: its methods take the instant and touch nothing but the hold, so
 // that the rules can be tested, searched and simulated without a clock.
 // Instants are readings of the Client's clock.
 type hold struct {
+	since    time.Duration // the stamp that the hold began with
 	ttl      time.Duration // what is asked for in each renewal
-	margin   time.Duration // from the stop instant to the deadline
 	deadline time.Duration // belief ends here
-	limit    time.Duration // the longest hold ends here; never if unlimited
+	stopAt   time.Duration // work should end here; never once that was announced
 	renewAt  time.Duration // the next renewal starts here; never while one runs or none is needed
-	stopped  bool          // the stop instant of this deadline was announced
 }
 
 // newHold starts a hold that was asked for at stamp. Jitter is in [0, 1).
-func newHold(stamp, ttl, margin, maxHold time.Duration, ratio, jitter float64) hold {
-	h := hold{ttl: ttl, margin: min(margin, ttl/2), limit: never}
-	if margin == 0 {
-		h.margin = ttl / stopDivisor
-	}
-	if maxHold > 0 {
-		h.limit = stamp + maxHold
-	}
-	h.renewed(stamp, ttl, ratio, jitter)
+func newHold(stamp, ttl time.Duration, t *terms, jitter float64) hold {
+	h := hold{since: stamp, ttl: ttl}
+	h.renewed(stamp, ttl, t, jitter)
 	return h
 }
 
 // renewed extends the hold by a renewal that was sent at stamp and granted. A
 // deadline never moves back: the answer of an older renewal may come last.
-func (h *hold) renewed(stamp, granted time.Duration, ratio, jitter float64) {
-	if d := min(deadlineOf(stamp, granted), h.limit); d > h.deadline {
+func (h *hold) renewed(stamp, granted time.Duration, t *terms, jitter float64) {
+	limit := h.limit(t)
+	if d := min(deadlineOf(stamp, granted), limit); d > h.deadline {
 		h.deadline = d
-		h.stopped = false
+		h.stopAt = d - h.margin(t)
 	}
 	h.renewAt = never
-	if h.deadline < h.limit {
-		after := ratio * float64(granted) * (1 - jitterFraction*jitter)
+	if h.deadline < limit {
+		after := t.ratio * float64(granted) * (1 - jitterFraction*jitter)
 		h.renewAt = stamp + time.Duration(after)
 	}
 }
 
 // renewing notes that a renewal is on its way.
 func (h *hold) renewing() { h.renewAt = never }
+
+// stopping notes that the stop instant of this deadline was announced.
+func (h *hold) stopping() { h.stopAt = never }
 
 // retry plans the next attempt after one, begun at stamp, that had no answer by
 // now: at once if it used up its time, else after a moment, so that a server
@@ -111,15 +116,35 @@ func (h *hold) retry(stamp, now time.Duration) {
 // attempt is how long one attempt to renew may take.
 func (h *hold) attempt() time.Duration { return h.ttl / attemptDivisor }
 
-// stop is the instant at which work should end.
-func (h *hold) stop() time.Duration { return h.deadline - h.margin }
+// margin is the time from the stop instant to the deadline.
+func (h *hold) margin(t *terms) time.Duration {
+	if t.margin == 0 {
+		return h.ttl / stopDivisor
+	}
+	return min(t.margin, h.ttl/2)
+}
+
+// limit is the instant at which the longest hold is over; never if unlimited.
+func (h *hold) limit(t *terms) time.Duration {
+	if t.maxHold == 0 {
+		return never
+	}
+	return h.since + t.maxHold
+}
+
+// limited says whether the hold ends, or ended, because of its limit rather
+// than for want of a renewal.
+func (h *hold) limited(t *terms) bool { return h.deadline >= h.limit(t) }
+
+// stopped says whether the stop instant was announced.
+func (h *hold) stopped() bool { return h.stopAt == never }
 
 // due says what the hold needs now, the most urgent first.
 func (h *hold) due(now time.Duration) due {
 	switch {
 	case now >= h.deadline:
 		return dueEnd
-	case !h.stopped && now >= h.stop():
+	case now >= h.stopAt:
 		return dueStop
 	case now >= h.renewAt:
 		return dueRenewal
@@ -128,14 +153,4 @@ func (h *hold) due(now time.Duration) due {
 }
 
 // next is the instant at which due will say something else.
-func (h *hold) next() time.Duration {
-	n := min(h.renewAt, h.deadline)
-	if !h.stopped {
-		n = min(n, h.stop())
-	}
-	return n
-}
-
-// limited says whether the hold ends, or ended, because of its limit rather
-// than for want of a renewal.
-func (h *hold) limited() bool { return h.deadline >= h.limit }
+func (h *hold) next() time.Duration { return min(h.renewAt, h.stopAt, h.deadline) }

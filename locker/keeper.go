@@ -118,7 +118,7 @@ func (k *keeper) tick() time.Duration {
 			k.loseLocked(l, nil, &after)
 			continue // it left the heap
 		case dueStop:
-			l.hold.stopped = true
+			l.hold.stopping()
 			if l.work != nil {
 				after.add(cancelWork(l.work, l.stopCause()))
 				l.work = nil // a later renewal may bring new work
@@ -215,7 +215,7 @@ func (k *keeper) applyLocked(l *Lease, r *Renewal, stamp, now time.Duration, aft
 	switch {
 	case r.Err == nil && r.Granted > 0:
 		l.attempts = 0
-		l.hold.renewed(stamp, grantedTTL(r.TTL, r.Granted), l.acquirer.settings.renewRatio, rand.Float64())
+		l.hold.renewed(stamp, grantedTTL(r.TTL, r.Granted), &l.acquirer.settings.terms, rand.Float64())
 	case errors.Is(r.Err, ErrLost):
 		k.loseLocked(l, r.Err, after)
 		return

@@ -21,8 +21,7 @@ type Lease struct {
 	acquirer *Acquirer
 	session  *Session // what it depends on besides its TTL; nil if nothing
 	token    Token
-	fence    uint64        // 0 if none
-	since    time.Duration // the stamp of its acquisition; set before it is kept
+	fence    uint64 // 0 if none
 
 	// The rest is guarded by keeper.mu.
 
@@ -169,7 +168,7 @@ func (l *Lease) workContext() context.Context {
 			l.work.cancel(l.acquirer.Error("check", ErrNotHeld))
 		case l.state == lost:
 			l.work.cancel(l.err)
-		case l.hold.stopped:
+		case l.hold.stopped():
 			l.work.cancel(l.stopCause())
 		}
 	}
@@ -179,16 +178,17 @@ func (l *Lease) workContext() context.Context {
 // stopCause is what contexts end with at the stop instant. The caller holds
 // keeper.mu.
 func (l *Lease) stopCause() error {
-	if l.hold.limited() {
-		return l.acquirer.Error("renew", fmt.Errorf("%w in %v: %w", ErrLost, l.hold.margin, ErrMaxHold))
+	t := &l.acquirer.settings.terms
+	if l.hold.limited(t) {
+		return l.acquirer.Error("renew", fmt.Errorf("%w in %v: %w", ErrLost, l.hold.margin(t), ErrMaxHold))
 	}
-	return l.acquirer.Error("renew", fmt.Errorf("%w in %v, unless a renewal is answered", ErrLost, l.hold.margin))
+	return l.acquirer.Error("renew", fmt.Errorf("%w in %v, unless a renewal is answered", ErrLost, l.hold.margin(t)))
 }
 
 // expiry is why a lease whose deadline has passed is lost. The caller holds
 // keeper.mu.
 func (l *Lease) expiry() error {
-	if l.hold.limited() {
+	if l.hold.limited(&l.acquirer.settings.terms) {
 		return fmt.Errorf("%w: %w", ErrLost, ErrMaxHold)
 	}
 	return fmt.Errorf("%w: no renewal was answered in time", ErrLost)

@@ -17,15 +17,13 @@ type Option func(*settings)
 
 // settings are what options set.
 type settings struct {
-	ttl        time.Duration
-	wait       time.Duration
-	maxHold    time.Duration
-	stopMargin time.Duration
-	renewRatio float64
-	trace      *Trace
-	logger     *slog.Logger
-	clock      clock
-	dial       Dial
+	ttl    time.Duration
+	wait   time.Duration
+	terms  terms
+	trace  *Trace
+	logger *slog.Logger
+	clock  clock
+	dial   Dial
 }
 
 // A Dial is what an Opener needs beyond the URL to reach a backend: what must
@@ -39,7 +37,7 @@ type Dial struct {
 }
 
 func defaults() settings {
-	return settings{renewRatio: defaultRenewRatio, logger: slog.Default(), clock: monotonic(), trace: &Trace{}}
+	return settings{terms: terms{ratio: defaultRenewRatio}, logger: slog.Default(), clock: monotonic(), trace: &Trace{}}
 }
 
 func (s settings) with(opts []Option) settings {
@@ -63,17 +61,17 @@ func WithWait(d time.Duration) Option { return func(s *settings) { s.wait = d } 
 // WithMaxHold bounds a whole hold, over all its renewals: a worker that hangs
 // does not keep the key for ever. When it is over the lease is lost with
 // ErrMaxHold and released. The default, 0, does not bound it.
-func WithMaxHold(d time.Duration) Option { return func(s *settings) { s.maxHold = d } }
+func WithMaxHold(d time.Duration) Option { return func(s *settings) { s.terms.maxHold = d } }
 
 // WithStopMargin sets how long before the deadline the contexts of
 // Lease.Context are cancelled: the time that work needs to end. The default, 0,
 // is a sixth of the TTL; more than half of it is an error.
-func WithStopMargin(d time.Duration) Option { return func(s *settings) { s.stopMargin = d } }
+func WithStopMargin(d time.Duration) Option { return func(s *settings) { s.terms.margin = d } }
 
 // WithRenewRatio sets the part of the TTL that passes before a lease is first
 // renewed, above 0 and at most 0.5. The default is a third, which leaves time
 // for four attempts.
-func WithRenewRatio(r float64) Option { return func(s *settings) { s.renewRatio = r } }
+func WithRenewRatio(r float64) Option { return func(s *settings) { s.terms.ratio = r } }
 
 // WithTrace calls the functions of t on what happens to acquisitions and
 // leases. A nil t removes the one set before.
@@ -116,17 +114,17 @@ func (s *settings) check() error {
 		name  string
 		value time.Duration
 	}{
-		{"WithTTL", s.ttl}, {"WithWait", s.wait}, {"WithMaxHold", s.maxHold}, {"WithStopMargin", s.stopMargin},
+		{"WithTTL", s.ttl}, {"WithWait", s.wait}, {"WithMaxHold", s.terms.maxHold}, {"WithStopMargin", s.terms.margin},
 	} {
 		if d.value < 0 {
 			return fmt.Errorf("%w: %s(%v): must not be negative", ErrInvalid, d.name, d.value)
 		}
 	}
-	if s.ttl > 0 && s.stopMargin > s.ttl/2 {
-		return fmt.Errorf("%w: WithStopMargin(%v): must be at most half the TTL of %v", ErrInvalid, s.stopMargin, s.ttl)
+	if s.ttl > 0 && s.terms.margin > s.ttl/2 {
+		return fmt.Errorf("%w: WithStopMargin(%v): must be at most half the TTL of %v", ErrInvalid, s.terms.margin, s.ttl)
 	}
-	if !(s.renewRatio > 0 && s.renewRatio <= 0.5) { // also refuses NaN
-		return fmt.Errorf("%w: WithRenewRatio(%v): must be above 0 and at most 0.5", ErrInvalid, s.renewRatio)
+	if !(s.terms.ratio > 0 && s.terms.ratio <= 0.5) { // also refuses NaN
+		return fmt.Errorf("%w: WithRenewRatio(%v): must be above 0 and at most 0.5", ErrInvalid, s.terms.ratio)
 	}
 	return nil
 }

@@ -148,6 +148,6 @@ func (l *Lease) insistOnRelease(ctx context.Context) error {
 // released reports the end of a release to the trace.
 func (l *Lease) released(err error) {
 	if f := l.acquirer.settings.trace.Released; f != nil {
-		f(ReleasedInfo{Key: l.Key(), Held: l.keeper().clock() - l.since, Err: err})
+		f(ReleasedInfo{Key: l.Key(), Held: l.keeper().clock() - l.hold.since, Err: err})
 	}
 }

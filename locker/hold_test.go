@@ -1,0 +1,180 @@
+package locker
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+const (
+	ms = time.Millisecond
+	s  = time.Second
+)
+
+// defaultTerms are those of a Client without options.
+var defaultTerms = terms{ratio: defaultRenewRatio}
+
+// TestDeadlineOf: 1 % and 2 ms less than the lease, from the stamp.
+func TestDeadlineOf(t *testing.T) {
+	for _, c := range []struct{ stamp, ttl, want time.Duration }{
+		{0, 10 * s, 9898 * ms},
+		{5 * s, 10 * s, 14898 * ms},
+		{5 * s, 1 * s, 5988 * ms},
+		{5 * s, 2 * ms, 5*s - 20*time.Microsecond},
+		{5 * s, 0, 4998 * ms},
+		{5 * s, -10 * s, 5*s - 10*s + 100*ms - 2*ms},
+		{0, math.MaxInt64, math.MaxInt64 - math.MaxInt64/100 - 2*ms},
+	} {
+		if got := deadlineOf(c.stamp, c.ttl); got != c.want {
+			t.Errorf("deadlineOf(%v, %v) = %v, want %v", c.stamp, c.ttl, got, c.want)
+		}
+	}
+}
+
+// TestGrantedTTL: never more than was asked for, never more than was answered.
+func TestGrantedTTL(t *testing.T) {
+	for _, c := range []struct{ asked, answered, want time.Duration }{
+		{10 * s, 10 * s, 10 * s},
+		{10 * s, 7 * s, 7 * s},
+		{10 * s, 33 * s, 10 * s},
+		{0, 33 * s, 33 * s}, // the backend's default
+		{10 * s, 0, 0},
+		{10 * s, -s, -s},
+		{0, -s, -s},
+	} {
+		if got := grantedTTL(c.asked, c.answered); got != c.want {
+			t.Errorf("grantedTTL(%v, %v) = %v, want %v", c.asked, c.answered, got, c.want)
+		}
+	}
+}
+
+// TestHoldIsRenewedAtAThird walks one hold of the default terms through its
+// life.
+func TestHoldIsRenewedAtAThird(t *testing.T) {
+	h := newHold(100*s, 60*s, &defaultTerms, 0)
+	want := func(what string, at time.Duration, d due) {
+		t.Helper()
+		if n := h.next(); n != at {
+			t.Fatalf("%s: next is %v, want %v", what, n, at)
+		}
+		if got := h.due(at); got != d {
+			t.Fatalf("%s: due at %v is %v, want %v", what, at, got, d)
+		}
+		if got := h.due(at - 1); got != dueNothing {
+			t.Fatalf("%s: due just before %v is %v", what, at, got)
+		}
+	}
+	near := func(what string, got, least, most time.Duration) {
+		t.Helper()
+		if got < least || got > most {
+			t.Fatalf("%s is %v, want %v to %v", what, got, least, most)
+		}
+	}
+	deadline := 100*s + 59398*ms
+	near("first renewal", h.next(), 119*s, 120*s)
+	want("new", h.next(), dueRenewal)
+	h.renewing()
+	want("renewal under way", deadline-10*s, dueStop)
+
+	h.retry(120*s, 130*s)
+	want("no answer within a sixth", 130*s, dueRenewal)
+	h.renewing()
+	h.retry(130*s, 130*s+ms)
+	want("refused at once", 131*s+ms, dueRenewal)
+	h.renewing()
+	want("second attempt under way", deadline-10*s, dueStop)
+	h.stopping()
+	want("stopped", deadline, dueEnd)
+	if !h.stopped() {
+		t.Error("stopped is false after the stop instant was announced")
+	}
+
+	h.renewed(131*s+ms, 60*s, &defaultTerms, 0)
+	if h.stopped() {
+		t.Error("stopped is true after a renewal")
+	}
+	h.renewing()
+	want("renewed after the stop instant", 131*s+ms+59398*ms-10*s, dueStop)
+	h.stopping()
+	if got := h.due(1000 * s); got != dueEnd {
+		t.Errorf("due long after the deadline is %v, want its end", got)
+	}
+}
+
+// TestHoldMargin: what the stop instant may be.
+func TestHoldMargin(t *testing.T) {
+	for _, c := range []struct{ margin, ttl, want time.Duration }{
+		{0, 60 * s, 10 * s},
+		{20 * s, 60 * s, 20 * s},
+		{30 * s, 60 * s, 30 * s},
+		{50 * s, 60 * s, 30 * s}, // where the TTL was not known to the options
+		{1, 60 * s, 1},
+	} {
+		h := newHold(0, c.ttl, &terms{margin: c.margin, ratio: defaultRenewRatio}, 0)
+		if got := h.deadline - h.stopAt; got != c.want {
+			t.Errorf("WithStopMargin(%v) of a lease of %v stops %v before its deadline, want %v", c.margin, c.ttl, got, c.want)
+		}
+	}
+}
+
+// TestHoldLimit: the longest hold ends at its limit, however often it is
+// renewed, and is not renewed when that could not move its deadline any more.
+func TestHoldLimit(t *testing.T) {
+	tm := terms{maxHold: 25 * s, ratio: defaultRenewRatio}
+	h := newHold(100*s, 10*s, &tm, 0)
+	if h.limited(&tm) {
+		t.Error("limited by 25s after 10s")
+	}
+	for stamp := 103 * s; stamp < 125*s && h.renewAt != never; stamp += 3 * s {
+		h.renewing()
+		h.renewed(stamp, 10*s, &tm, 0)
+	}
+	if !h.limited(&tm) || h.deadline != 125*s {
+		t.Errorf("the deadline is %v, limited %v; want 125s, true", h.deadline-100*s, h.limited(&tm))
+	}
+	if h.renewAt != never {
+		t.Errorf("renewed at %v although the limit has been reached", h.renewAt)
+	}
+
+	short := newHold(100*s, 10*s, &terms{maxHold: s, ratio: defaultRenewRatio}, 0)
+	if short.deadline != 101*s || short.renewAt != never {
+		t.Errorf("a hold of at most 1s has the deadline %v and is renewed at %v", short.deadline, short.renewAt)
+	}
+}
+
+// TestHoldAttemptsBeforeDeadline: when nothing is answered at least four
+// attempts start before the deadline, whatever the TTL and the jitter.
+func TestHoldAttemptsBeforeDeadline(t *testing.T) {
+	for range 2000 {
+		ttl := time.Duration(rand.Int64N(int64(time.Hour))) + 200*ms
+		h := newHold(0, ttl, &defaultTerms, rand.Float64())
+		attempts := 0
+		for h.renewAt < h.deadline {
+			attempts++
+			stamp := h.renewAt
+			h.renewing()
+			h.retry(stamp, stamp+h.attempt())
+		}
+		if attempts < 4 {
+			t.Fatalf("%d attempts before the deadline of a lease of %v", attempts, ttl)
+		}
+	}
+}
+
+// TestHoldRefusedIsNotHammered: where each attempt fails at once there is a
+// pause before the next.
+func TestHoldRefusedIsNotHammered(t *testing.T) {
+	h := newHold(0, 33*s, &defaultTerms, 0)
+	attempts := 0
+	for h.renewAt < h.deadline {
+		attempts++
+		stamp := h.renewAt
+		h.renewing()
+		h.retry(stamp, stamp)
+	}
+	if attempts < 4 || attempts > 33 {
+		t.Errorf("%d attempts of a lease of 33s against a server that refuses them all", attempts)
+	}
+}
+
