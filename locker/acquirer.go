@@ -237,22 +237,22 @@ func (a *Acquirer) settle(ctx context.Context, g Grant, asked time.Duration) (*L
 	if confirm {
 		var err error
 		if stamp, ttl, err = a.confirm(ctx, l.handle(), ttl); err != nil {
-			l.giveBack(a.settings.clock() + ttl)
+			l.giveBack(later(a.settings.clock(), ttl))
 			return nil, err
 		}
 	}
 	if deadlineOf(stamp, ttl)-a.settings.clock() < ttl/3 {
-		l.giveBack(stamp + ttl)
+		l.giveBack(later(stamp, ttl))
 		return nil, fmt.Errorf("%w: less than a third of %v was left", ErrLeaseTooShort, ttl)
 	}
 	if ctx.Err() != nil {
-		l.giveBack(stamp + ttl)
+		l.giveBack(later(stamp, ttl))
 		return nil, ended(ctx)
 	}
 	s := &a.settings
 	l.hold = newHold(stamp, ttl, &s.terms, rand.Float64())
 	if err := a.client.keeper.add(l); err != nil {
-		l.giveBack(stamp + ttl)
+		l.giveBack(later(stamp, ttl))
 		return nil, err
 	}
 	if f := s.trace.Acquired; f != nil {

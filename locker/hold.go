@@ -29,14 +29,24 @@ const (
 	// never added: a late renewal is the only kind that hurts.
 	jitterFraction = 0.1
 
-	// never is an instant that does not come.
-	never = time.Duration(math.MaxInt64)
+	// never is an instant that does not come, endless the last one that does.
+	never   = time.Duration(math.MaxInt64)
+	endless = never - 1
 )
 
 // deadlineOf is the instant until which a holder may believe in a lease that
 // was asked for at stamp.
 func deadlineOf(stamp, ttl time.Duration) time.Duration {
-	return stamp + ttl - ttl/driftDivisor - quantum
+	return later(stamp, ttl-ttl/driftDivisor-quantum)
+}
+
+// later is the instant d after t, or endless where the sum does not fit: a
+// lease for as long as a duration can say must not have ended before it began.
+func later(t, d time.Duration) time.Duration {
+	if d > endless-t {
+		return endless
+	}
+	return t + d
 }
 
 // grantedTTL is the lease that both sides agree on: never more than was asked
@@ -129,7 +139,7 @@ func (h *hold) limit(t *terms) time.Duration {
 	if t.maxHold == 0 {
 		return never
 	}
-	return h.since + t.maxHold
+	return later(h.since, t.maxHold)
 }
 
 // limited says whether the hold ends, or ended, because of its limit rather

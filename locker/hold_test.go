@@ -15,7 +15,8 @@ const (
 // defaultTerms are those of a Client without options.
 var defaultTerms = terms{ratio: defaultRenewRatio}
 
-// TestDeadlineOf: 1 % and 2 ms less than the lease, from the stamp.
+// TestDeadlineOf: 1 % and 2 ms less than the lease, from the stamp, also where
+// the sum of the two does not fit.
 func TestDeadlineOf(t *testing.T) {
 	for _, c := range []struct{ stamp, ttl, want time.Duration }{
 		{0, 10 * s, 9898 * ms},
@@ -25,6 +26,8 @@ func TestDeadlineOf(t *testing.T) {
 		{5 * s, 0, 4998 * ms},
 		{5 * s, -10 * s, 5*s - 10*s + 100*ms - 2*ms},
 		{0, math.MaxInt64, math.MaxInt64 - math.MaxInt64/100 - 2*ms},
+		{math.MaxInt64 / 2, math.MaxInt64, endless},
+		{math.MaxInt64 - 1, math.MaxInt64, endless},
 	} {
 		if got := deadlineOf(c.stamp, c.ttl); got != c.want {
 			t.Errorf("deadlineOf(%v, %v) = %v, want %v", c.stamp, c.ttl, got, c.want)
@@ -141,6 +144,11 @@ func TestHoldLimit(t *testing.T) {
 	if short.deadline != 101*s || short.renewAt != never {
 		t.Errorf("a hold of at most 1s has the deadline %v and is renewed at %v", short.deadline, short.renewAt)
 	}
+	huge := terms{maxHold: math.MaxInt64, ratio: defaultRenewRatio}
+	h = newHold(100*s, 10*s, &huge, 0)
+	if h.deadline != deadlineOf(100*s, 10*s) || h.limited(&huge) {
+		t.Errorf("a hold of at most 292 years has the deadline %v, limited %v", h.deadline, h.limited(&huge))
+	}
 }
 
 // TestHoldAttemptsBeforeDeadline: when nothing is answered at least four
@@ -178,3 +186,18 @@ func TestHoldRefusedIsNotHammered(t *testing.T) {
 	}
 }
 
+// TestHoldOfAges: the longest lease that a duration can say.
+func TestHoldOfAges(t *testing.T) {
+	for _, stamp := range []time.Duration{0, s, 4 * 365 * 24 * time.Hour, math.MaxInt64 / 2} {
+		h := newHold(stamp, math.MaxInt64, &defaultTerms, 0.5)
+		if h.deadline <= stamp || h.stopAt <= stamp || h.renewAt <= stamp {
+			t.Errorf("stamped at %v: deadline %v, stop %v, renewal %v", stamp, h.deadline, h.stopAt, h.renewAt)
+		}
+		if got := h.due(stamp + s); got != dueNothing {
+			t.Errorf("stamped at %v, due a second later: %v", stamp, got)
+		}
+		if h.limited(&defaultTerms) {
+			t.Errorf("stamped at %v: limited without a limit", stamp)
+		}
+	}
+}

@@ -259,7 +259,7 @@ func (l *Lease) announce(cause error) {
 	if errors.Is(cause, ErrMaxHold) {
 		// Its TTL still runs at the backend, and nobody renews it any more:
 		// let the next in before it is over.
-		l.giveBack(k.clock() + l.TTL())
+		l.giveBack(later(k.clock(), l.TTL()))
 	}
 	k.mu.Lock()
 	listened := l.listened
