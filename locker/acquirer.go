@@ -232,25 +232,26 @@ func (a *Acquirer) once(ctx context.Context, req Request) (*Lease, error) {
 // An acquisition that did not wait never pays for that.
 func (a *Acquirer) settle(ctx context.Context, g Grant, asked time.Duration) (*Lease, error) {
 	l := a.newLease(g)
-	stamp, ttl := asked, grantedTTL(a.req.TTL, g.TTL)
+	ttl := grantedTTL(a.req.TTL, g.TTL)
+	stamp, granted := asked, ttl
 	confirm := deadlineOf(stamp, ttl)-a.settings.clock() < ttl/2
 	if confirm {
 		var err error
-		if stamp, ttl, err = a.confirm(ctx, l.handle(), ttl); err != nil {
+		if stamp, granted, err = a.confirm(ctx, l.handle(), ttl); err != nil {
 			l.giveBack(later(a.settings.clock(), ttl))
 			return nil, err
 		}
 	}
-	if deadlineOf(stamp, ttl)-a.settings.clock() < ttl/3 {
+	if deadlineOf(stamp, granted)-a.settings.clock() < granted/3 {
 		l.giveBack(later(stamp, ttl))
-		return nil, fmt.Errorf("%w: less than a third of %v was left", ErrLeaseTooShort, ttl)
+		return nil, fmt.Errorf("%w: less than a third of %v was left", ErrLeaseTooShort, granted)
 	}
 	if ctx.Err() != nil {
 		l.giveBack(later(stamp, ttl))
 		return nil, ended(ctx)
 	}
 	s := &a.settings
-	l.hold = newHold(stamp, ttl, &s.terms, rand.Float64())
+	l.hold = newHold(stamp, ttl, granted, &s.terms, rand.Float64())
 	if err := a.client.keeper.add(l); err != nil {
 		l.giveBack(later(stamp, ttl))
 		return nil, err

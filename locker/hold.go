@@ -83,26 +83,30 @@ type terms struct {
 type hold struct {
 	since    time.Duration // the stamp that the hold began with
 	ttl      time.Duration // what is asked for in each renewal
+	granted  time.Duration // what was answered last
 	deadline time.Duration // belief ends here
 	stopAt   time.Duration // work should end here; never once that was announced
 	renewAt  time.Duration // the next renewal starts here; never while one runs or none is needed
 }
 
-// newHold starts a hold that was asked for at stamp. Jitter is in [0, 1).
-func newHold(stamp, ttl time.Duration, t *terms, jitter float64) hold {
+// newHold starts a hold that was asked for at stamp, and granted. Jitter is in
+// [0, 1).
+func newHold(stamp, ttl, granted time.Duration, t *terms, jitter float64) hold {
 	h := hold{since: stamp, ttl: ttl}
-	h.renewed(stamp, ttl, t, jitter)
+	h.renewed(stamp, granted, t, jitter)
 	return h
 }
 
-// renewed extends the hold by a renewal that was sent at stamp and granted. A
-// deadline never moves back: the answer of an older renewal may come last.
+// renewed extends the hold by a renewal that was sent at stamp and granted.
+// Renewals are answered in the order of their stamps, one after the other, so
+// the last answer counts. If it grants less than those before it the deadline
+// moves back, as the server's own did: to keep the old one would be to believe
+// in what the next holder may have already.
 func (h *hold) renewed(stamp, granted time.Duration, t *terms, jitter float64) {
 	limit := h.limit(t)
-	if d := min(deadlineOf(stamp, granted), limit); d > h.deadline {
-		h.deadline = d
-		h.stopAt = d - h.margin(t)
-	}
+	h.granted = granted
+	h.deadline = min(deadlineOf(stamp, granted), limit)
+	h.stopAt = h.deadline - h.margin(t)
 	h.renewAt = never
 	if h.deadline < limit {
 		after := t.ratio * float64(granted) * (1 - jitterFraction*jitter)
@@ -120,18 +124,18 @@ func (h *hold) stopping() { h.stopAt = never }
 // now: at once if it used up its time, else after a moment, so that a server
 // that refuses connections is not hammered.
 func (h *hold) retry(stamp, now time.Duration) {
-	h.renewAt = max(now, min(stamp+h.attempt(), now+min(h.ttl/24, time.Second)))
+	h.renewAt = max(now, min(stamp+h.attempt(), now+min(h.granted/24, time.Second)))
 }
 
 // attempt is how long one attempt to renew may take.
-func (h *hold) attempt() time.Duration { return h.ttl / attemptDivisor }
+func (h *hold) attempt() time.Duration { return h.granted / attemptDivisor }
 
 // margin is the time from the stop instant to the deadline.
 func (h *hold) margin(t *terms) time.Duration {
 	if t.margin == 0 {
-		return h.ttl / stopDivisor
+		return h.granted / stopDivisor
 	}
-	return min(t.margin, h.ttl/2)
+	return min(t.margin, h.granted/2)
 }
 
 // limit is the instant at which the longest hold is over; never if unlimited.

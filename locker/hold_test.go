@@ -55,7 +55,7 @@ func TestGrantedTTL(t *testing.T) {
 // TestHoldIsRenewedAtAThird walks one hold of the default terms through its
 // life.
 func TestHoldIsRenewedAtAThird(t *testing.T) {
-	h := newHold(100*s, 60*s, &defaultTerms, 0)
+	h := newHold(100*s, 60*s, 60*s, &defaultTerms, 0)
 	want := func(what string, at time.Duration, d due) {
 		t.Helper()
 		if n := h.next(); n != at {
@@ -114,7 +114,7 @@ func TestHoldMargin(t *testing.T) {
 		{50 * s, 60 * s, 30 * s}, // where the TTL was not known to the options
 		{1, 60 * s, 1},
 	} {
-		h := newHold(0, c.ttl, &terms{margin: c.margin, ratio: defaultRenewRatio}, 0)
+		h := newHold(0, c.ttl, c.ttl, &terms{margin: c.margin, ratio: defaultRenewRatio}, 0)
 		if got := h.deadline - h.stopAt; got != c.want {
 			t.Errorf("WithStopMargin(%v) of a lease of %v stops %v before its deadline, want %v", c.margin, c.ttl, got, c.want)
 		}
@@ -125,7 +125,7 @@ func TestHoldMargin(t *testing.T) {
 // renewed, and is not renewed when that could not move its deadline any more.
 func TestHoldLimit(t *testing.T) {
 	tm := terms{maxHold: 25 * s, ratio: defaultRenewRatio}
-	h := newHold(100*s, 10*s, &tm, 0)
+	h := newHold(100*s, 10*s, 10*s, &tm, 0)
 	if h.limited(&tm) {
 		t.Error("limited by 25s after 10s")
 	}
@@ -140,12 +140,12 @@ func TestHoldLimit(t *testing.T) {
 		t.Errorf("renewed at %v although the limit has been reached", h.renewAt)
 	}
 
-	short := newHold(100*s, 10*s, &terms{maxHold: s, ratio: defaultRenewRatio}, 0)
+	short := newHold(100*s, 10*s, 10*s, &terms{maxHold: s, ratio: defaultRenewRatio}, 0)
 	if short.deadline != 101*s || short.renewAt != never {
 		t.Errorf("a hold of at most 1s has the deadline %v and is renewed at %v", short.deadline, short.renewAt)
 	}
 	huge := terms{maxHold: math.MaxInt64, ratio: defaultRenewRatio}
-	h = newHold(100*s, 10*s, &huge, 0)
+	h = newHold(100*s, 10*s, 10*s, &huge, 0)
 	if h.deadline != deadlineOf(100*s, 10*s) || h.limited(&huge) {
 		t.Errorf("a hold of at most 292 years has the deadline %v, limited %v", h.deadline, h.limited(&huge))
 	}
@@ -156,7 +156,7 @@ func TestHoldLimit(t *testing.T) {
 func TestHoldAttemptsBeforeDeadline(t *testing.T) {
 	for range 2000 {
 		ttl := time.Duration(rand.Int64N(int64(time.Hour))) + 200*ms
-		h := newHold(0, ttl, &defaultTerms, rand.Float64())
+		h := newHold(0, ttl, ttl, &defaultTerms, rand.Float64())
 		attempts := 0
 		for h.renewAt < h.deadline {
 			attempts++
@@ -173,7 +173,7 @@ func TestHoldAttemptsBeforeDeadline(t *testing.T) {
 // TestHoldRefusedIsNotHammered: where each attempt fails at once there is a
 // pause before the next.
 func TestHoldRefusedIsNotHammered(t *testing.T) {
-	h := newHold(0, 33*s, &defaultTerms, 0)
+	h := newHold(0, 33*s, 33*s, &defaultTerms, 0)
 	attempts := 0
 	for h.renewAt < h.deadline {
 		attempts++
@@ -189,7 +189,7 @@ func TestHoldRefusedIsNotHammered(t *testing.T) {
 // TestHoldOfAges: the longest lease that a duration can say.
 func TestHoldOfAges(t *testing.T) {
 	for _, stamp := range []time.Duration{0, s, 4 * 365 * 24 * time.Hour, math.MaxInt64 / 2} {
-		h := newHold(stamp, math.MaxInt64, &defaultTerms, 0.5)
+		h := newHold(stamp, math.MaxInt64, math.MaxInt64, &defaultTerms, 0.5)
 		if h.deadline <= stamp || h.stopAt <= stamp || h.renewAt <= stamp {
 			t.Errorf("stamped at %v: deadline %v, stop %v, renewal %v", stamp, h.deadline, h.stopAt, h.renewAt)
 		}
@@ -199,5 +199,135 @@ func TestHoldOfAges(t *testing.T) {
 		if h.limited(&defaultTerms) {
 			t.Errorf("stamped at %v: limited without a limit", stamp)
 		}
+	}
+}
+
+// TestHoldAnsweredLess: a server that renews for less than it granted has moved
+// its own expiry forward, and belief with it.
+func TestHoldAnsweredLess(t *testing.T) {
+	h := newHold(0, 60*s, 60*s, &defaultTerms, 0)
+	h.renewing()
+	h.renewed(20*s, 6*s, &defaultTerms, 0)
+	if want := deadlineOf(20*s, 6*s); h.deadline != want {
+		t.Errorf("after a renewal for 6s at 20s the deadline is %v, want %v", h.deadline, want)
+	}
+	if h.ttl != 60*s {
+		t.Errorf("the next renewal asks for %v, want what was asked for at first", h.ttl)
+	}
+	if got, want := h.attempt(), s; got != want {
+		t.Errorf("an attempt may take %v of what is left of 6s, want %v", got, want)
+	}
+	if got, want := h.stopAt, h.deadline-s; got != want {
+		t.Errorf("stops at %v, want a sixth of 6s before the deadline: %v", got, want)
+	}
+	if h.renewAt < 20*s+1800*ms || h.renewAt > 22*s {
+		t.Errorf("renewed next at %v, want it a third of 6s after 20s", h.renewAt)
+	}
+	h.renewing()
+	h.renewed(22*s, 60*s, &defaultTerms, 0)
+	if want := deadlineOf(22*s, 60*s); h.deadline != want {
+		t.Errorf("after a renewal for 60s at 22s the deadline is %v, want %v", h.deadline, want)
+	}
+}
+
+// TestHoldRandomly runs random lives and checks what must hold in all of them.
+func TestHoldRandomly(t *testing.T) {
+	for seed := range uint64(3000) {
+		randomLife(t, rand.New(rand.NewPCG(seed, 1)))
+		if t.Failed() {
+			t.Fatalf("seed %d", seed)
+		}
+	}
+}
+
+// randomTerms are terms that options allow.
+func randomTerms(r *rand.Rand, ttl time.Duration) terms {
+	tm := terms{ratio: defaultRenewRatio}
+	if r.IntN(3) == 0 {
+		tm.ratio = 0.05 + 0.45*r.Float64()
+	}
+	if r.IntN(3) == 0 {
+		tm.margin = time.Duration(r.Int64N(int64(ttl)/2)) + 1
+	}
+	if r.IntN(3) == 0 {
+		tm.maxHold = time.Duration(r.Int64N(int64(ttl)*10)) + 1
+	}
+	return tm
+}
+
+// randomLife renews, fails to renew and lets time pass at random.
+func randomLife(t *testing.T, r *rand.Rand) {
+	ttl := time.Duration(r.Int64N(int64(time.Hour))) + 50*ms
+	now := time.Duration(r.Int64N(int64(time.Hour)))
+	tm := randomTerms(r, ttl)
+	h := newHold(now, ttl, ttl, &tm, r.Float64())
+	checkFirst(t, &h, &tm, now)
+	began, stamp, granted, full := now, now, ttl, true
+	for range 60 {
+		checkHold(t, &h, &tm, began, stamp, granted)
+		if t.Failed() || h.due(now) == dueEnd {
+			return
+		}
+		before := h.deadline
+		switch h.due(now) {
+		case dueStop:
+			h.stopping()
+		case dueRenewal:
+			h.renewing()
+			sent, took := now, time.Duration(r.Int64N(int64(h.attempt())+1))
+			now += took
+			if r.IntN(3) == 0 || now >= h.deadline { // a hold that has ended is not renewed
+				h.retry(sent, now)
+				break
+			}
+			stamp, granted = sent, ttl
+			if r.IntN(5) == 0 {
+				granted = time.Duration(r.Int64N(int64(ttl))) + 1
+			}
+			h.renewed(stamp, granted, &tm, r.Float64())
+			checkFirst(t, &h, &tm, stamp)
+			if full = full && granted == ttl; full && h.deadline < before {
+				t.Errorf("the deadline moved back from %v to %v", before, h.deadline)
+			}
+		default:
+			now = h.next()
+		}
+	}
+}
+
+// checkHold checks what is true at all times.
+func checkHold(t *testing.T, h *hold, tm *terms, began, stamp, granted time.Duration) {
+	t.Helper()
+	most := stamp + granted - granted/100 - 2*ms
+	if h.deadline > most {
+		t.Errorf("the deadline is %v, later than %v, which the last answer allows", h.deadline, most)
+	}
+	if tm.maxHold > 0 && h.deadline > began+tm.maxHold {
+		t.Errorf("the deadline is %v, later than %v, the longest hold", h.deadline, began+tm.maxHold)
+	}
+	if !h.stopped() && h.stopAt > h.deadline {
+		t.Errorf("stops at %v, after the deadline %v", h.stopAt, h.deadline)
+	}
+	if granted == h.ttl && !h.stopped() && h.deadline-h.stopAt > h.ttl/2 {
+		t.Errorf("stops %v before the deadline of a lease of %v", h.deadline-h.stopAt, h.ttl)
+	}
+	n := h.next()
+	if got := h.due(n - 1); got != dueNothing {
+		t.Errorf("due just before next (%v) is %v", n, got)
+	}
+	if h.due(n) == dueNothing {
+		t.Errorf("nothing is due at next (%v): the keeper would spin", n)
+	}
+}
+
+// checkFirst checks the first attempt to renew after an answer.
+func checkFirst(t *testing.T, h *hold, tm *terms, stamp time.Duration) {
+	t.Helper()
+	if tm.margin > 0 || h.renewAt == never {
+		return // a wide margin brings it forward: see TestHoldIsRenewedBeforeItStops
+	}
+	latest := time.Duration(tm.ratio * float64(h.granted))
+	if after := h.renewAt - stamp; after < latest*9/10 || after > latest {
+		t.Errorf("renewed first %v after the stamp of a lease of %v, ratio %v", after, h.granted, tm.ratio)
 	}
 }

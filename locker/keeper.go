@@ -139,7 +139,7 @@ func (k *keeper) tick() time.Duration {
 // enqueueLocked puts a lease into its class's next batch, and starts the
 // class's goroutine if it is not at work.
 func (k *keeper) enqueueLocked(l *Lease) {
-	class := classOf(l.hold.ttl)
+	class := classOf(l.hold.granted)
 	r := &k.renewers[class]
 	r.due = append(r.due, l)
 	if !r.busy {

@@ -71,12 +71,13 @@ func (l *Lease) Token() Token { return l.token }
 // the key, because the weight is less than the limit.
 func (l *Lease) Fence() (uint64, bool) { return l.fence, l.fence != 0 }
 
-// TTL returns the lease as the backend granted it.
+// TTL returns the lease as the backend granted it last: it may answer a renewal
+// with less than it was asked for.
 func (l *Lease) TTL() time.Duration {
 	k := l.keeper()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return l.hold.ttl
+	return l.hold.granted
 }
 
 // Deadline returns when belief in the lease ends unless a renewal is answered
