@@ -1,7 +1,6 @@
 package server_test
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -21,10 +20,6 @@ import (
 
 // quiet is how long nothing must arrive where a recording says "silent".
 const quiet = 150 * time.Millisecond
-
-// patience bounds a wait for something that should come at once, so that a
-// test fails and does not hang.
-const patience = 20 * time.Second
 
 // A recording is one file of recorded exchanges, in the format that the README
 // beside it describes.
@@ -275,30 +270,6 @@ func (p *player) match(pattern, line string) error {
 		return fmt.Errorf("got %q", line)
 	}
 	return nil
-}
-
-// A peer is a client that says what a test makes it say.
-type peer struct {
-	nc net.Conn
-	r  *bufio.Reader
-}
-
-func newPeer(nc net.Conn) *peer { return &peer{nc: nc, r: bufio.NewReader(nc)} }
-
-func (p *peer) send(s string) error {
-	p.nc.SetWriteDeadline(time.Now().Add(patience))
-	_, err := io.WriteString(p.nc, s)
-	return err
-}
-
-// line returns the next line without its end.
-func (p *peer) line(within time.Duration) (string, error) {
-	p.nc.SetReadDeadline(time.Now().Add(within))
-	s, err := p.r.ReadString('\n')
-	if err != nil && s != "" {
-		err = fmt.Errorf("after %q: %w", s, err)
-	}
-	return strings.TrimSuffix(s, "\n"), err
 }
 
 func newServer(t testing.TB, env map[string]string) *server.Server {

@@ -11,8 +11,7 @@ import "context"
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.stopListening()
 	s.cfg.Logger.Info("draining")
-	s.locks.startDrain()
-	s.locks.giveUp(s.handlers())
+	s.stopGranting()
 	select {
 	case <-s.locks.drained:
 	case <-ctx.Done():
@@ -40,6 +39,9 @@ func (s *Server) abandon(ctx context.Context) error {
 // they have ended. A Shutdown under way returns too. The error is always nil.
 func (s *Server) Close() error {
 	s.stopListening()
+	// Or else each connection that ends would pass its locks on to one that is
+	// about to.
+	s.stopGranting()
 	for _, c := range s.conns() {
 		c.kill()
 	}
@@ -62,6 +64,13 @@ func (s *Server) stopListening() {
 	if len(s.members) == 0 {
 		close(s.gone)
 	}
+}
+
+// stopGranting refuses acquisitions from here on, and gives up those that wait.
+func (s *Server) stopGranting() {
+	s.locks.startDrain()
+	// A connection that is not yet among these comes too late to wait.
+	s.locks.giveUp(s.handlers())
 }
 
 func (s *Server) conns() []*conn {
