@@ -109,8 +109,11 @@ func (h *hold) renewed(stamp, granted time.Duration, t *terms, jitter float64) {
 	h.stopAt = h.deadline - h.margin(t)
 	h.renewAt = never
 	if h.deadline < limit {
-		after := t.ratio * float64(granted) * (1 - jitterFraction*jitter)
-		h.renewAt = stamp + time.Duration(after)
+		// Where the margin is wide the first attempt comes forward: one that
+		// is answered in its time must find the work still going on.
+		after := min(time.Duration(t.ratio*float64(granted)), h.stopAt-h.attempt()-stamp)
+		after -= time.Duration(jitterFraction * jitter * float64(after))
+		h.renewAt = stamp + max(0, after)
 	}
 }
 

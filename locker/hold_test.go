@@ -323,11 +323,30 @@ func checkHold(t *testing.T, h *hold, tm *terms, began, stamp, granted time.Dura
 // checkFirst checks the first attempt to renew after an answer.
 func checkFirst(t *testing.T, h *hold, tm *terms, stamp time.Duration) {
 	t.Helper()
-	if tm.margin > 0 || h.renewAt == never {
-		return // a wide margin brings it forward: see TestHoldIsRenewedBeforeItStops
+	if tm.margin > 0 || h.granted < 50*ms || h.renewAt == never {
+		return // a wide margin brings it forward, and so do 2 ms of a tiny lease: see TestHoldIsRenewedBeforeItStops
 	}
 	latest := time.Duration(tm.ratio * float64(h.granted))
 	if after := h.renewAt - stamp; after < latest*9/10 || after > latest {
 		t.Errorf("renewed first %v after the stamp of a lease of %v, ratio %v", after, h.granted, tm.ratio)
+	}
+}
+
+// TestHoldIsRenewedBeforeItStops: whatever the options say, an attempt to renew
+// has time to be answered before the stop instant.
+func TestHoldIsRenewedBeforeItStops(t *testing.T) {
+	for _, ratio := range []float64{0.01, 0.2, defaultRenewRatio, 0.5} {
+		for _, part := range []time.Duration{2, 3, 6, 100} {
+			for _, ttl := range []time.Duration{100 * ms, s, 33 * s, time.Hour} {
+				h := newHold(7*s, ttl, ttl, &terms{margin: ttl / part, ratio: ratio}, 0)
+				if h.renewAt+h.attempt() > h.stopAt {
+					t.Errorf("ratio %v, margin %v of %v: an attempt from %v to %v, and the stop instant is %v",
+						ratio, ttl/part, ttl, h.renewAt-h.since, h.renewAt+h.attempt()-h.since, h.stopAt-h.since)
+				}
+				if h.renewAt < h.since {
+					t.Errorf("ratio %v, margin %v of %v: renewed %v before it began", ratio, ttl/part, ttl, h.since-h.renewAt)
+				}
+			}
+		}
 	}
 }
