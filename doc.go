@@ -1,0 +1,63 @@
+// Package distributed gives goroutines in different processes and on different
+// machines what package sync gives goroutines in one.
+//
+// # Basics
+//
+// Open a Client once, and make a Mutex where there was a sync.Mutex:
+//
+//	client, err := distributed.Open("dflockd://127.0.0.1:6388")
+//	...
+//	mu := distributed.NewMutex(client, "invoices") // was: var mu sync.Mutex
+//	mu.Lock()
+//	defer mu.Unlock()
+//
+// Lock and Unlock are those of sync.Locker. Where waiting must have an end, or
+// the work must end when the lock is lost, use the form with a context:
+//
+//	err = mu.Do(ctx, func(ctx context.Context) error {
+//		return charge(ctx) // ctx is cancelled before anybody else may start
+//	})
+//
+// Everything stands on one primitive, a lease on a key: granted in FIFO order
+// over all processes, renewed in the background while its holder lives, and
+// passed on when the holder dies. A Mutex is a lease of which there is one, a
+// Semaphore one of which there are n. A Lease says its key, its fence and
+// whether it may still be believed in: Check, Lost, Context.
+//
+// The context of an acquisition bounds the wait and not the hold. How long to
+// wait, how long a lease lasts without renewal and how long a hold may last in
+// all are three things: the context or locker.WithWait, locker.WithTTL, and
+// locker.WithMaxHold.
+//
+// Errors say key and backend and are matched with errors.Is. A lock that
+// somebody else holds (ErrLocked), a backend that cannot be reached
+// (ErrUnavailable) and a hold that is over (ErrLost) are never mixed up.
+//
+// # Caveats
+//
+// A lock on leases alone cannot exclude. A process that is paused, by a garbage
+// collector, a stopped virtual machine or a closed laptop, may go on after its
+// lease has passed to another, and write before it learns of it. No lock
+// service can prevent that; only the resource can. So a grant carries a fence,
+// a number that grows with every grant of the key (Lease.Fence): store it
+// with the data and refuse writes with a smaller one. The server of this project (dlock serve), and
+// dflockd from 2.1 with ?fences=1 in the URL, have fences; older servers of
+// dflockd do not, and then Fence says so.
+//
+// The zero values of Mutex and Semaphore are not usable: they have no key and
+// no client. This is the one promise of package sync that cannot be kept.
+//
+// A Mutex is not reentrant: a goroutine that locks it twice waits for itself.
+//
+// On the base protocol of dflockd a hold depends on the connection that it was
+// granted on: when that closes the server releases the lock at once, and may
+// grant it to the next before this side has noticed. Each wait under way needs
+// a connection of its own there, and leases are whole seconds.
+//
+// A Mutex and a Semaphore of one key do not exclude each other. All users of a
+// semaphore's key must agree on its limit, and all clients of several servers
+// on their list, in the same order: a key lives on one of them.
+//
+// A server that restarts has forgotten its locks, and grants them anew while old
+// holders may not have noticed yet; fences go on growing over restarts.
+package distributed

@@ -1,0 +1,147 @@
+package distributed_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"time"
+
+	"github.com/distributed-go/distributed"
+	"github.com/distributed-go/distributed/locker"
+)
+
+// open returns a client for the examples, which run without a server. A program
+// that shares locks with others opens "dflockd://host:6388".
+func open() *distributed.Client {
+	client, err := distributed.Open("memory://", locker.WithTTL(10*time.Second))
+	if err != nil {
+		log.Fatal(err)
+	}
+	return client
+}
+
+func ExampleMutex() {
+	client := open()
+	defer client.Close()
+
+	mu := distributed.NewMutex(client, "invoices") // was: var mu sync.Mutex
+	mu.Lock()
+	defer mu.Unlock()
+	fmt.Println("nobody else has invoices")
+	// Output: nobody else has invoices
+}
+
+func ExampleMutex_Do() {
+	client := open()
+	defer client.Close()
+
+	mu := distributed.NewMutex(client, "invoices")
+	err := mu.Do(context.Background(), func(ctx context.Context) error {
+		fence, ok := mu.Lease().Fence()
+		fmt.Println("has a fence for the database:", ok && fence > 0)
+		return ctx.Err() // cancelled before anybody else may start
+	})
+	if errors.Is(err, distributed.ErrLost) {
+		fmt.Println("the work may have overlapped with somebody else's")
+	}
+	fmt.Println(err)
+	// Output:
+	// has a fence for the database: true
+	// <nil>
+}
+
+func ExampleMutex_LockContext() {
+	client := open()
+	defer client.Close()
+	holder := distributed.NewMutex(client, "invoices")
+	holder.Lock()
+	defer holder.Unlock()
+
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Millisecond)
+	defer cancel()
+	err := distributed.NewMutex(client, "invoices").LockContext(ctx)
+	fmt.Println("held by somebody else:", errors.Is(err, distributed.ErrLocked))
+	fmt.Println("the context ended:", errors.Is(err, context.DeadlineExceeded))
+	fmt.Println("an outage:", errors.Is(err, distributed.ErrUnavailable))
+	// Output:
+	// held by somebody else: true
+	// the context ended: true
+	// an outage: false
+}
+
+func ExampleMutex_TryLock() {
+	client := open()
+	defer client.Close()
+
+	mu := distributed.NewMutex(client, "nightly-report")
+	if !mu.TryLock() {
+		fmt.Println("another machine writes it")
+		return
+	}
+	defer mu.Unlock()
+	fmt.Println("writing the report")
+	// Output: writing the report
+}
+
+func ExampleMutex_Enqueue() {
+	client := open()
+	defer client.Close()
+
+	mu := distributed.NewMutex(client, "printer")
+	ctx := context.Background()
+	ticket, err := mu.Enqueue(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("in the queue; tell the user")
+	if err := ticket.Wait(ctx); err != nil {
+		log.Fatal(err)
+	}
+	defer mu.Unlock()
+	fmt.Println("printing")
+	// Output:
+	// in the queue; tell the user
+	// printing
+}
+
+func ExampleMutex_Lost() {
+	client := open()
+	defer client.Close()
+
+	mu := distributed.NewMutex(client, "invoices")
+	mu.Lock()
+	defer mu.Unlock()
+	step := make(chan string, 1)
+	step <- "a step is done"
+	select {
+	case <-mu.Lost():
+		fmt.Println("stop: somebody else may work already:", mu.Lease().Err())
+	case s := <-step:
+		fmt.Println(s)
+	}
+	// Output: a step is done
+}
+
+func ExampleSemaphore() {
+	client := open()
+	defer client.Close()
+
+	gpus := distributed.NewSemaphore(client, "gpu", 4)
+	ctx := context.Background()
+	lease, err := gpus.Acquire(ctx, 1)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer lease.Release(context.WithoutCancel(ctx))
+	work, stop := lease.Context(ctx)
+	defer stop()
+	fmt.Println("one of four, work may go on:", work.Err() == nil)
+	// Output: one of four, work may go on: true
+}
+
+func ExampleOpen() {
+	_, err := distributed.Open("redis://127.0.0.1")
+	fmt.Println(errors.Is(err, distributed.ErrInvalid))
+	// Output: true
+}
