@@ -32,6 +32,24 @@
 //	defer c.Close()
 //	lease, err := c.Acquire(ctx, "invoices")
 //
+// # URLs
+//
+// With the package imported, locker.Open takes URLs such as
+//
+//	dflockd://h1:6388,h2:6388?ttl=10s&fences=1
+//
+// The scheme is dflockd for plaintext and dflockds for TLS. Several servers
+// share the keys between them; a missing port is 6388, a missing server
+// 127.0.0.1. The parameters are
+//
+//	fences=1               WithFences
+//	insecure-secret=1      WithInsecureSecret
+//	keepalive=5s           WithKeepalive
+//	keep-on-disconnect=1   WithKeepOnDisconnect
+//	max-conns=100          WithMaxConns
+//	shard=rendezvous       WithShard: crc32 (the default) or rendezvous
+//	ttl=10s                locker.WithTTL
+//
 // # Caveats
 //
 //   - All clients of a key must have the same list of servers, in the same

@@ -12,73 +12,61 @@ import (
 	"github.com/distributed-go/distributed/shard"
 )
 
-// FromURL makes a Backend of a URL such as
+func init() {
+	locker.Register("dflockd", open)
+	locker.Register("dflockds", open)
+}
+
+// open makes a Backend of a URL such as
 //
 //	dflockd://h1:6388,h2:6388?ttl=10s&fences=1
 //
-// The scheme is dflockd for plaintext and dflockds for TLS. Several servers
-// share the keys between them; a missing port is DefaultPort. The parameters
-// are
-//
-//	fences=1               WithFences
-//	keepalive=5s           WithKeepalive
-//	keep-on-disconnect=1   WithKeepOnDisconnect
-//	max-conns=100          WithMaxConns
-//	shard=rendezvous       WithShard: crc32 (the default) or rendezvous
-//	ttl=10s                the lease to ask for
-//
-// The TTL is not the backend's business: FromURL returns it for
-// locker.WithTTL; it is 0 if the URL has none. Secrets and certificates never
-// belong into a URL, so userinfo in it is an error; the options carry them,
-// and win over the URL where both say something. Like New it does no I/O, and
-// its errors match locker.ErrInvalid.
-func FromURL(rawURL string, opts ...Option) (b *Backend, ttl time.Duration, err error) {
-	servers, fromURL, ttl, err := parseURL(rawURL)
-	if err != nil {
-		return nil, 0, fmt.Errorf("distributed: %w: %w", locker.ErrInvalid, err)
+// for locker.Open. The package's comment lists its parameters. Secrets and
+// certificates come in d. Like New it does no I/O, and its errors match
+// locker.ErrInvalid.
+func open(u locker.URL, d locker.Dial) (locker.Backend, []locker.Option, error) {
+	if u.Path != "" {
+		return nil, nil, fmt.Errorf("%w: path %q: want none", locker.ErrInvalid, u.Path)
 	}
-	b, err = New(servers, append(fromURL, opts...)...)
-	return b, ttl, err
+	opts, ttl, err := options(u.Query)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", locker.ErrInvalid, err)
+	}
+	if u.Scheme == "dflockds" {
+		opts = append(opts, WithTLS(d.TLS))
+	}
+	if d.Secret != "" {
+		opts = append(opts, WithSecret(d.Secret))
+	}
+	servers := u.Hosts
+	if len(servers) == 0 {
+		servers = []string{"127.0.0.1"}
+	}
+	b, err := New(servers, opts...)
+	if err != nil {
+		return nil, nil, err
+	}
+	return b, []locker.Option{locker.WithTTL(ttl)}, nil
 }
 
-// parseURL takes a URL apart by hand: net/url refuses a host with several
-// colons in it.
-func parseURL(rawURL string) (servers []string, opts []Option, ttl time.Duration, err error) {
-	scheme, rest, ok := strings.Cut(rawURL, "://")
-	if strings.Contains(rawURL, "@") {
-		// Not even quoted: what stands before the @ is a secret.
-		return nil, nil, 0, fmt.Errorf("URL with an @ in it: user names and secrets do not belong into a URL, use WithSecret")
-	}
-	switch {
-	case ok && scheme == "dflockd":
-	case ok && scheme == "dflockds":
-		opts = append(opts, WithTLS(nil))
-	default:
-		return nil, nil, 0, fmt.Errorf("URL %q: want dflockd://host:port or dflockds://host:port", rawURL)
-	}
-	hosts, query, _ := strings.Cut(rest, "?")
-	if hosts = strings.TrimSuffix(hosts, "/"); strings.ContainsAny(hosts+query, "/#") {
-		return nil, nil, 0, fmt.Errorf("URL %q: want no path and no fragment", rawURL)
-	}
-	values, err := url.ParseQuery(query)
-	if err != nil {
-		return nil, nil, 0, fmt.Errorf("URL %q: %w", rawURL, err)
-	}
-	for name, v := range values {
+// options reads the parameters of a URL. The TTL is the Client's and not the
+// backend's business; it is 0 if there is none.
+func options(query url.Values) (opts []Option, ttl time.Duration, err error) {
+	for name, values := range query {
 		set, ok := parameters[name]
 		if !ok {
-			return nil, nil, 0, fmt.Errorf("URL %q: unknown parameter %q, want one of %s", rawURL, name, strings.Join(parameterNames(), ", "))
+			return nil, 0, fmt.Errorf("unknown parameter %q, want one of %s", name, strings.Join(parameterNames(), ", "))
 		}
-		if len(v) > 1 {
-			return nil, nil, 0, fmt.Errorf("URL %q: parameter %q is given %d times", rawURL, name, len(v))
+		if len(values) > 1 {
+			return nil, 0, fmt.Errorf("parameter %q is given %d times", name, len(values))
 		}
-		opt, err := set(v[0], &ttl)
+		opt, err := set(values[0], &ttl)
 		if err != nil {
-			return nil, nil, 0, fmt.Errorf("URL %q: %s=%s: %w", rawURL, name, v[0], err)
+			return nil, 0, fmt.Errorf("%s=%s: %w", name, values[0], err)
 		}
 		opts = append(opts, opt)
 	}
-	return strings.Split(hosts, ","), opts, ttl, nil
+	return opts, ttl, nil
 }
 
 // parameters turns the parameters of a URL into options.
@@ -107,6 +95,7 @@ var parameters = map[string]func(value string, ttl *time.Duration) (Option, erro
 		return WithShard(f), nil
 	},
 	"fences":             flag(func(c *config, on bool) { c.fences = on }),
+	"insecure-secret":    flag(func(c *config, on bool) { c.insecureSecret = on }),
 	"keep-on-disconnect": flag(func(c *config, on bool) { c.keep = on }),
 }
 
