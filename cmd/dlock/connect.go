@@ -1,0 +1,139 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/distributed-go/distributed"
+	"github.com/distributed-go/distributed/locker"
+	"github.com/spf13/pflag"
+)
+
+// envURL is the environment variable that stands in for --server.
+const envURL = "DISTRIBUTED_URL"
+
+// secretVars are the environment variables with the servers' secret, and with
+// the name of a file that has it: the library's own, then those of a server on
+// the same machine. A secret has no flag: every user of a machine can read the
+// arguments of every process.
+var secretVars = []struct{ text, file string }{
+	{"DISTRIBUTED_SECRET", "DISTRIBUTED_SECRET_FILE"},
+	{"DFLOCKD_AUTH_TOKEN", "DFLOCKD_AUTH_TOKEN_FILE"},
+}
+
+// connection is how to reach the servers.
+type connection struct {
+	url           string
+	authTokenFile string
+	ca, cert, key string
+}
+
+// addFlags adds the flags of verbs that talk to servers.
+func (c *connection) addFlags(a *app, f *pflag.FlagSet) {
+	url := a.getenv(envURL)
+	if url == "" {
+		url = distributed.DefaultURL
+	}
+	f.StringVarP(&c.url, "server", "s", url, "URL of the servers, as in dflockd://h1:6388,h2:6388 (environment: "+envURL+")")
+	f.StringVar(&c.authTokenFile, "auth-token-file", "", "file with the servers' secret (environment: "+secretNames()+")")
+	f.StringVar(&c.ca, "ca", "", "file with the certificates to trust, with dflockds:// (default: the system's)")
+	f.StringVar(&c.cert, "cert", "", "file with the certificate to show to the servers, with dflockds://")
+	f.StringVar(&c.key, "key", "", "file with the certificate's private key")
+}
+
+// open returns a client. It does no I/O but reading files. Every error is one
+// of usage.
+func (c *connection) open(a *app, opts ...locker.Option) (*distributed.Client, error) {
+	if strings.HasPrefix(c.url, "memory:") {
+		return nil, usagef("server %q: locks in this process exclude nobody else; want a URL such as %s", c.url, distributed.DefaultURL)
+	}
+	secret, err := c.secret(a)
+	if err != nil {
+		return nil, usagef("%w", err)
+	}
+	conf, err := c.tlsConfig()
+	if err != nil {
+		return nil, usagef("%w", err)
+	}
+	opts = append(opts, locker.WithSecret(secret), locker.WithLogger(slog.New(slog.DiscardHandler)))
+	if conf != nil {
+		opts = append(opts, locker.WithTLS(conf))
+	}
+	client, err := distributed.Open(c.url, opts...)
+	if err != nil {
+		return nil, usagef("%w", err)
+	}
+	return client, nil
+}
+
+func secretNames() string {
+	var names []string
+	for _, v := range secretVars {
+		names = append(names, v.text, v.file)
+	}
+	return strings.Join(names, ", ")
+}
+
+// secret returns the servers' secret, or "". A flag wins over the environment.
+func (c *connection) secret(a *app) (string, error) {
+	if c.authTokenFile != "" {
+		return readSecret(c.authTokenFile)
+	}
+	for _, v := range secretVars {
+		if s := a.getenv(v.text); s != "" {
+			return s, nil
+		}
+		if file := a.getenv(v.file); file != "" {
+			return readSecret(file)
+		}
+	}
+	return "", nil
+}
+
+func readSecret(file string) (string, error) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return "", err
+	}
+	secret := strings.TrimRight(string(text), "\r\n")
+	if secret == "" {
+		return "", errors.New("file with the secret is empty: " + file)
+	}
+	return secret, nil
+}
+
+// tlsConfig returns nil if no flag asks for anything.
+func (c *connection) tlsConfig() (*tls.Config, error) {
+	if c.ca == "" && c.cert == "" && c.key == "" {
+		return nil, nil
+	}
+	if !strings.HasPrefix(c.url, "dflockds:") {
+		return nil, usagef("--ca, --cert and --key need a URL with TLS, as in dflockds://host:6388, not %q", c.url)
+	}
+	conf := &tls.Config{MinVersion: tls.VersionTLS12}
+	if c.ca != "" {
+		pem, err := os.ReadFile(c.ca)
+		if err != nil {
+			return nil, err
+		}
+		conf.RootCAs = x509.NewCertPool()
+		if !conf.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, errors.New("no certificate in " + c.ca)
+		}
+	}
+	if (c.cert == "") != (c.key == "") {
+		return nil, errors.New("--cert and --key go together")
+	}
+	if c.cert != "" {
+		pair, err := tls.LoadX509KeyPair(c.cert, c.key)
+		if err != nil {
+			return nil, err
+		}
+		conf.Certificates = []tls.Certificate{pair}
+	}
+	return conf, nil
+}

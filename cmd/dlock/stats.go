@@ -1,0 +1,116 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"text/tabwriter"
+	"time"
+
+	"github.com/distributed-go/distributed/locker"
+	"github.com/spf13/cobra"
+)
+
+// statsTimeout is how long servers may take to say who holds.
+const statsTimeout = 10 * time.Second
+
+func (a *app) statsCommand() *cobra.Command {
+	var (
+		conn   connection
+		asJSON bool
+	)
+	cmd := &cobra.Command{
+		Use:   "stats",
+		Short: "Show who holds and who waits",
+		Long: `Stats shows every key that the servers know, who holds it and who waits for it.
+OWNER is the number of the holder's connection at its server; LEFT is what is
+left of the lease unless it is renewed, and IDLE the time since the last holder.
+
+Exit code: 0, or 125 on bad usage or if a server could not be reached.`,
+		Example: examples("dlock stats", "dlock stats --json | jq '.keys[] | select(.waiters > 0)'"),
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			report, err := a.inspect(cmd.Context(), &conn)
+			if err != nil {
+				return err
+			}
+			return printReport(a.stdout, report, asJSON)
+		},
+	}
+	conn.addFlags(a, cmd.Flags())
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object; its durations are in nanoseconds")
+	return cmd
+}
+
+func (a *app) inspect(ctx context.Context, conn *connection) (locker.Report, error) {
+	client, err := conn.open(a)
+	if err != nil {
+		return locker.Report{}, err
+	}
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(ctx, statsTimeout)
+	defer cancel()
+	report, err := client.Inspect(ctx)
+	if err != nil {
+		return locker.Report{}, failf(exitUsage, "%w", err)
+	}
+	return report, nil
+}
+
+func printReport(w *os.File, r locker.Report, asJSON bool) error {
+	var err error
+	if asJSON {
+		if r.Keys == nil {
+			r.Keys = []locker.KeyReport{} // a list that is empty, not null
+		}
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		err = e.Encode(r)
+	} else {
+		err = printTable(w, r)
+	}
+	if err != nil {
+		return failf(exitUsage, "%w", err)
+	}
+	return nil
+}
+
+func printTable(w io.Writer, r locker.Report) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "KIND\tKEY\tHOLDERS\tLIMIT\tWAITERS\tOWNER\tLEFT\tIDLE\tSERVER")
+	for _, k := range r.Keys {
+		fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%d\t%s\t%s\t%s\t%s\n", k.Kind, k.Key, k.Holders, count(k.Limit), k.Waiters,
+			orDash(k.Owner), orDash(span(k.ExpiresIn)), orDash(span(k.Idle)), orDash(k.Server))
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "%d keys, %d connections\n", len(r.Keys), r.Connections)
+	return err
+}
+
+// count shows a limit; an idle semaphore has none.
+func count(n int) string {
+	if n == 0 {
+		return "-"
+	}
+	return strconv.Itoa(n)
+}
+
+// span shows a duration to a tenth of a second, and "" for none.
+func span(d time.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return d.Round(100 * time.Millisecond).String()
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
