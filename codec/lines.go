@@ -23,9 +23,13 @@ const (
 var ErrTooLong = errors.New("codec: line too long")
 
 const (
-	// firstBuffer is what a connection costs while it is idle. Larger ones
-	// brought nothing in measurements: a wave of pipelined requests fits.
-	firstBuffer = 4 << 10
+	// firstBuffer is what a connection costs that never has more than a few
+	// requests in flight: there may be many that are idle.
+	firstBuffer = 1 << 10
+	// waveBuffer is what the buffer grows to for those who fill it, so that a
+	// wave of pipelined requests takes one read. Larger ones brought nothing
+	// in measurements.
+	waveBuffer = 16 << 10
 	// keepBuffer is the largest buffer that is kept once it is empty, so that
 	// one long line does not cost its memory for the life of a connection.
 	keepBuffer = 32 << 10
@@ -44,6 +48,7 @@ type lineBuffer struct {
 	err error  // came with the last bytes, and is still to be returned
 
 	start, end int
+	filled     bool // the last read left no room
 }
 
 // line finds the line that begins off bytes after what was consumed, reading
@@ -90,6 +95,7 @@ func (b *lineBuffer) fill() error {
 	for range maxEmptyReads {
 		n, err := b.r.Read(b.buf[b.end:])
 		b.end += n
+		b.filled = b.end == len(b.buf)
 		if n > 0 {
 			b.err = err
 			return nil
@@ -104,8 +110,11 @@ func (b *lineBuffer) fill() error {
 func (b *lineBuffer) makeRoom() {
 	if b.start == b.end {
 		b.start, b.end = 0, 0
-		if len(b.buf) == 0 || len(b.buf) > keepBuffer {
+		switch size := len(b.buf); {
+		case size == 0 || size > keepBuffer:
 			b.buf = make([]byte, firstBuffer)
+		case b.filled && size < waveBuffer:
+			b.buf = make([]byte, 2*size)
 		}
 	}
 	if b.end < len(b.buf) {

@@ -87,7 +87,7 @@ func recordings(t *testing.T) []string {
 
 var startedWith = regexp.MustCompile(`^# Recorded from .* started with: (.*)$`)
 
-func parseRecording(t *testing.T, file string) recording {
+func parseRecording(t testing.TB, file string) recording {
 	t.Helper()
 	text, err := os.ReadFile(file)
 	if err != nil {
@@ -126,7 +126,7 @@ var flags = map[string]string{
 	"--read-timeout": "DFLOCKD_READ_TIMEOUT_S",
 }
 
-func parseSettings(t *testing.T, text string) map[string]string {
+func parseSettings(t testing.TB, text string) map[string]string {
 	t.Helper()
 	settings := map[string]string{}
 	if text == "its defaults" {
@@ -149,7 +149,7 @@ func parseSettings(t *testing.T, text string) map[string]string {
 
 var stepFormat = regexp.MustCompile(`^(\w+)(>raw|[><?!.]) (.*)$`)
 
-func parseStep(t *testing.T, file string, line int, text string) step {
+func parseStep(t testing.TB, file string, line int, text string) step {
 	t.Helper()
 	if seconds, ok := strings.CutPrefix(text, "sleep "); ok {
 		return step{line: line, verb: "sleep", detail: seconds}

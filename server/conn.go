@@ -98,11 +98,11 @@ func (c *conn) Read(p []byte) (int, error) {
 		}
 		// After the deadline was set and before the read: whoever wakes the
 		// connection sets the deadline last, so one of the two notices.
+		if c.waiting && len(c.woken) > 0 {
+			return 0, os.ErrDeadlineExceeded // first, for there may be an answer
+		}
 		if c.stopped.Load() {
 			return 0, errStopped
-		}
-		if c.waiting && len(c.woken) > 0 {
-			return 0, os.ErrDeadlineExceeded
 		}
 		n, err := c.nc.Read(p)
 		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -232,6 +232,9 @@ func (c *conn) handshake() error {
 		return nil
 	}
 	tc.SetDeadline(time.Now().Add(c.cfg.ReadTimeout)) //nolint:errcheck // a dead connection says so when it is read
+	if c.stopped.Load() {                             // after the deadline was set, as in Read
+		return errStopped
+	}
 	if err := tc.Handshake(); err != nil {
 		return fmt.Errorf("TLS handshake: %w", err)
 	}

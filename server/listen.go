@@ -11,9 +11,9 @@ import (
 
 // Serve accepts connections from the listener and serves each on a goroutine of
 // its own, until Shutdown or Close; then it returns ErrServerClosed. It closes
-// the listener, and may be called for several. An accept that fails for now,
-// such as for want of file descriptors, is tried again after 5 ms to 1 s, with
-// the connections that there are served on; for any other failure Serve returns.
+// the listener, and may be called for several. An accept that the kernel
+// refuses, such as for want of file descriptors, is tried again after 5 ms to
+// 1 s, and the connections that there are go on; any other failure is returned.
 func (s *Server) Serve(l net.Listener) error {
 	defer l.Close() //nolint:errcheck // closed twice, or of no more use
 	if !s.listening(l) {
@@ -34,7 +34,7 @@ func (s *Server) Serve(l net.Listener) error {
 		if s.isClosing() {
 			return ErrServerClosed
 		}
-		if !temporary(err) {
+		if !passing(err) {
 			return fmt.Errorf("server: accept: %w", err)
 		}
 		wait := pause.NextBackOff()
@@ -61,12 +61,12 @@ func acceptPolicy() backoff.BackOff {
 	)
 }
 
-// temporary says whether the next accept may succeed. The method is deprecated
-// for errors in general, because nobody could say what it means; for those of
-// Accept it is what package net answers EMFILE and its like with.
-func temporary(err error) bool {
-	var t interface{ Temporary() bool }
-	return errors.As(err, &t) && t.Temporary()
+// passing says whether the next accept may succeed. What the kernel says may
+// pass, and a server that gave up would lose all locks; what a listener of
+// somebody's own making says is taken for final.
+func passing(err error) bool {
+	var kernel *net.OpError
+	return errors.As(err, &kernel) && !errors.Is(err, net.ErrClosed)
 }
 
 // listening registers a listener, unless the server is closing.

@@ -21,6 +21,7 @@ type Server struct {
 	guard *guard      // nil without a secret
 	tls   *tls.Config // nil without TLS
 
+	reports chan struct{} // full while somebody makes a report
 	closing chan struct{} // closed when no connection is accepted any more
 	gone    chan struct{} // closed when, after that, none is left
 
@@ -62,7 +63,7 @@ func New(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		cfg: cfg, closing: make(chan struct{}), gone: make(chan struct{}),
+		cfg: cfg, reports: make(chan struct{}, 1), closing: make(chan struct{}), gone: make(chan struct{}),
 		listeners: make(map[net.Listener]struct{}), members: make(map[*conn]*member),
 	}
 	if s.tls, err = cfg.loadTLS(); err != nil {
@@ -79,8 +80,9 @@ func New(cfg Config) (*Server, error) {
 
 // ServeConn serves one connection, which it closes, and returns when that has
 // ended. Where the server has TLS, it is spoken on the connection, unless it is
-// a *tls.Conn already. Deadlines of the connection must work, as they do on all
-// of package net, net.Pipe included.
+// a *tls.Conn already. Deadlines of the connection must work, and setting them
+// must not block and be safe for concurrent use, as it is on all of package net,
+// net.Pipe included.
 func (s *Server) ServeConn(nc net.Conn) {
 	if c := s.admit(nc); c != nil {
 		s.run(c)
@@ -94,20 +96,27 @@ func (s *Server) admit(nc net.Conn) *conn {
 		transport = tls.Server(nc, s.tls)
 	}
 	c := newConn(transport, &s.cfg, s.locks.now)
+	if s.register(c) {
+		return c
+	}
+	s.debug("connection refused", "remote", nc.RemoteAddr())
+	nc.Close() //nolint:errcheck // there is nothing to do about it
+	return nil
+}
+
+// register makes the connection a member, unless there are too many or none is
+// taken any more.
+func (s *Server) register(c *conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	full := s.cfg.MaxConnections > 0 && s.slots >= s.cfg.MaxConnections
 	if full || s.isClosing() {
-		if full {
-			s.debug("connection refused: too many", "remote", nc.RemoteAddr())
-		}
-		nc.Close() //nolint:errcheck // there is nothing to do about it
-		return nil
+		return false
 	}
 	s.lastID++
 	s.slots++
 	s.members[c] = &member{id: s.lastID, slot: true}
-	return c
+	return true
 }
 
 // run serves a connection that was admitted, to its end.

@@ -14,17 +14,15 @@ import (
 const maxRows = 100_000
 
 // Stats reports who holds and who waits: keys in use first, sorted by key, at
-// most 100,000 rows in all. It holds up the server for as long as it takes to
-// copy that, a few milliseconds for ten thousand keys.
+// most 100,000 rows in all. All else stands still while it copies the table,
+// about 0.3 ms for 1,000 keys. So that nobody can slow down the server by
+// asking, reports are made one at a time, and once they take long, for a tenth
+// of the time at most; those who ask in between wait.
 func (s *Server) Stats() codec.ServerStats {
 	s.mu.Lock()
 	report := codec.ServerStats{Connections: len(s.members)}
 	s.mu.Unlock()
-
-	now := s.locks.enter()
-	keys := s.locks.table.Snapshot(now)
-	s.locks.leave(now)
-
+	keys := s.snapshot()
 	slices.SortFunc(keys, func(a, b table.KeyInfo) int {
 		return cmp.Or(cmp.Compare(min(b.Holders, 1), min(a.Holders, 1)), cmp.Compare(a.Key, b.Key))
 	})
@@ -32,6 +30,26 @@ func (s *Server) Stats() codec.ServerStats {
 		addRow(&report, k)
 	}
 	return report
+}
+
+// longCopy is what a copy of the table may take without a pause after it.
+const longCopy = 5 * time.Millisecond
+
+func (s *Server) snapshot() []table.KeyInfo {
+	s.reports <- struct{}{}
+	defer func() { <-s.reports }()
+	now := s.locks.enter()
+	keys := s.locks.table.Snapshot(now)
+	s.locks.leave(now)
+	if took := s.locks.now() - now; took > longCopy {
+		pause := time.NewTimer(9 * took)
+		defer pause.Stop()
+		select {
+		case <-pause.C:
+		case <-s.closing:
+		}
+	}
+	return keys
 }
 
 func addRow(report *codec.ServerStats, k table.KeyInfo) {
