@@ -4,8 +4,8 @@ go 1.25.0
 
 require (
 	github.com/distributed-go/distributed v0.0.0
-	golang.org/x/sync v0.24.0
-	golang.org/x/sys v0.47.0
+	golang.org/x/sync v0.20.0
+	golang.org/x/sys v0.42.0
 )
 
 require github.com/cenkalti/backoff/v4 v4.3.0 // indirect

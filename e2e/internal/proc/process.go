@@ -4,6 +4,7 @@ package proc
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -45,7 +46,7 @@ func Start(t testing.TB, role string, args, ready any) *Process {
 		p.report(t)
 	})
 	if err := p.Call(t.Context(), "", args, ready); err != nil {
-		t.Fatalf("start %s: %v\n%s", role, err, p.stderr.String())
+		t.Fatal(err)
 	}
 	return p
 }
@@ -86,6 +87,14 @@ func (p *Process) start() error {
 // Call makes a call and reads the answer into result, unless that is nil. When
 // ctx ends first the process is of no more use.
 func (p *Process) Call(ctx context.Context, name string, args, result any) error {
+	err := p.call(ctx, name, args, result)
+	if err != nil {
+		return fmt.Errorf("%s %s: %w", p.role, cmp.Or(name, "start"), err)
+	}
+	return nil
+}
+
+func (p *Process) call(ctx context.Context, name string, args, result any) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	raw, err := json.Marshal(args)
@@ -101,15 +110,15 @@ func (p *Process) Call(ctx context.Context, name string, args, result any) error
 	})
 	defer stop()
 	if _, err := p.in.Write(append(line, '\n')); err != nil {
-		return fmt.Errorf("%s %s: %w", p.role, name, err)
+		return err
 	}
 	var a answer
 	if err := p.dec.Decode(&a); err != nil {
-		return fmt.Errorf("%s %s: %w", p.role, name, errors.Join(err, ctx.Err()))
+		return errors.Join(err, ctx.Err())
 	}
 	switch {
 	case a.Error != "":
-		return fmt.Errorf("%s %s: %s", p.role, name, a.Error)
+		return errors.New(a.Error)
 	case result == nil:
 		return nil
 	}
