@@ -41,18 +41,28 @@ type step struct {
 	detail string
 }
 
+// TestConformance replays the recordings over TCP: all at once, for they mostly
+// wait, the cases of a file use keys of their own, and parallel subtests would
+// be no more than there are processors.
 func TestConformance(t *testing.T) {
+	type running struct {
+		name    string
+		outcome chan error
+	}
+	var all []running
 	for _, file := range recordings(t) {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
-			t.Parallel()
-			rec := parseRecording(t, file)
-			s := newServer(t, rec.settings)
-			addr := listenAndServe(t, s)
-			for _, c := range rec.cases {
-				t.Run(c.name, func(t *testing.T) {
-					t.Parallel() // the cases of a file use keys of their own
-					replay(t, c, func() net.Conn { return dial(t, addr) })
-				})
+		rec := parseRecording(t, file)
+		addr := listenAndServe(t, newServer(t, rec.settings))
+		for _, c := range rec.cases {
+			r := running{strings.TrimSuffix(filepath.Base(file), ".txt") + "/" + c.name, make(chan error, 1)}
+			all = append(all, r)
+			go func() { r.outcome <- replay(c, func() (net.Conn, error) { return net.Dial("tcp", addr) }) }()
+		}
+	}
+	for _, r := range all {
+		t.Run(r.name, func(t *testing.T) {
+			if err := <-r.outcome; err != nil {
+				t.Error(err)
 			}
 		})
 	}
@@ -67,8 +77,9 @@ func TestConformanceInVirtualTime(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				s := newServer(t, rec.settings)
 				for _, c := range rec.cases {
-					t.Log(c.name)
-					replay(t, c, func() net.Conn { return pipe(s) })
+					if err := replay(c, func() (net.Conn, error) { return pipe(s), nil }); err != nil {
+						t.Errorf("%s: %v", c.name, err)
+					}
 				}
 				s.Close()
 			})
@@ -162,23 +173,23 @@ func parseStep(t testing.TB, file string, line int, text string) step {
 }
 
 // replay runs one case.
-func replay(t *testing.T, c recordedCase, dial func() net.Conn) {
-	t.Helper()
+func replay(c recordedCase, dial func() (net.Conn, error)) error {
 	if len(c.steps) == 0 {
-		t.Fatal("the case has no steps")
+		return errors.New("the case has no steps")
 	}
 	p := &player{dial: dial, peers: map[string]*peer{}, words: map[string]string{}}
 	defer p.hangUp()
 	for _, s := range c.steps {
 		if err := p.play(s); err != nil {
-			t.Fatalf("line %d, %s%s %s: %v", s.line, s.conn, s.verb, s.detail, err)
+			return fmt.Errorf("line %d, %s%s %s: %w", s.line, s.conn, s.verb, s.detail, err)
 		}
 	}
+	return nil
 }
 
 // A player plays the clients of one case.
 type player struct {
-	dial  func() net.Conn
+	dial  func() (net.Conn, error)
 	peers map[string]*peer
 	words map[string]string // what $NAME stands for
 }
@@ -197,7 +208,11 @@ func (p *player) play(s step) error {
 	}
 	c := p.peers[s.conn]
 	if c == nil {
-		c = newPeer(p.dial())
+		nc, err := p.dial()
+		if err != nil {
+			return err
+		}
+		c = newPeer(nc)
 		p.peers[s.conn] = c
 	}
 	switch s.verb {
