@@ -1,0 +1,462 @@
+package locker_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/distributed-go/distributed/locker"
+)
+
+const ttl = 10 * time.Second // of newClient
+
+// believed is for how long a lease is believed in after its stamp.
+func believed(ttl time.Duration) time.Duration { return ttl - ttl/100 - 2*time.Millisecond }
+
+// late is a script that grants only after a while, as a server whose answer is
+// long on its way.
+func (f *fake) late(d time.Duration) func(context.Context, locker.Request) (locker.Grant, error) {
+	return func(ctx context.Context, req locker.Request) (locker.Grant, error) {
+		time.Sleep(d)
+		return f.serve(ctx, req)
+	}
+}
+
+// TestUncontendedAcquireIsOneCall: no confirmation, no renewal, nothing else.
+func TestUncontendedAcquireIsOneCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		info := new(record[locker.AcquiredInfo])
+		c := newClient(t, f, locker.WithTrace(&locker.Trace{Acquired: info.add}))
+		l := acquire(t, c, "k")
+		exactly(t, "calls", len(f.calls), 1)
+		exactly(t, "deadline", time.Until(l.Deadline()), believed(ttl))
+		exactly(t, "TTL", l.TTL(), ttl)
+		exactly(t, "key", l.Key(), "k")
+		exactly(t, "trace", fmt.Sprint(info.all()), fmt.Sprint([]locker.AcquiredInfo{{Key: "k", Fence: 1}}))
+		sure(t, l.Check())
+		sure(t, l.Err())
+		sure(t, l.Release(t.Context()))
+		exactly(t, "calls", len(f.calls), 2)
+		exactly(t, "holders", f.holders(), 0)
+	})
+}
+
+// TestDeadlineCountsFromBeforeTheRequest, not from the answer.
+func TestDeadlineCountsFromBeforeTheRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		f.acquire = f.late(3 * time.Second)
+		c := newClient(t, f)
+		stamp := time.Now()
+		l := acquire(t, c, "k")
+		exactly(t, "deadline after the stamp", l.Deadline().Sub(stamp), believed(ttl))
+		exactly(t, "confirmations", len(f.of("renew")), 0)
+		// The renewal counts from before its request, too.
+		f.set(func() {
+			f.renew = func(_ context.Context, rs []locker.Renewal) {
+				time.Sleep(time.Second)
+				f.extend(rs)
+			}
+		})
+		time.Sleep(2 * time.Second) // five seconds after the stamp
+		r := f.of("renew")
+		exactly(t, "renewals", len(r), 1)
+		exactly(t, "deadline after the renewal's stamp", l.Deadline().Sub(f.start.Add(r[0].at)), believed(ttl))
+		sure(t, l.Release(t.Context()))
+	})
+}
+
+// TestLateGrantIsConfirmedOnce: where less than half of the lease would be left
+// the caller is told only after one renewal, and the deadline counts from that.
+func TestLateGrantIsConfirmedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		f.acquire = f.late(6 * time.Second)
+		f.renew = func(_ context.Context, rs []locker.Renewal) {
+			time.Sleep(time.Second)
+			f.extend(rs)
+		}
+		info := new(record[locker.AcquiredInfo])
+		c := newClient(t, f, locker.WithTrace(&locker.Trace{Acquired: info.add}))
+		l := acquire(t, c, "k")
+		r := f.of("renew")
+		exactly(t, "confirmations", len(r), 1)
+		exactly(t, "sent after", r[0].at, 6*time.Second)
+		exactly(t, "TTL asked for", r[0].ttl, ttl)
+		exactly(t, "attempt", r[0].attempt, 1)
+		exactly(t, "token", r[0].token, l.Token())
+		exactly(t, "deadline", time.Until(l.Deadline()), believed(ttl)-time.Second)
+		exactly(t, "trace", fmt.Sprint(info.all()), fmt.Sprint([]locker.AcquiredInfo{{Key: "k", Fence: 1, Waited: 7 * time.Second, Confirmed: true}}))
+		sure(t, l.Release(t.Context()))
+	})
+}
+
+// TestQueuedGrantIsConfirmed: the wait may have been ours or another holder's.
+func TestQueuedGrantIsConfirmed(t *testing.T) {
+	for _, queued := range []time.Duration{0, time.Second, 4 * time.Second, 6 * time.Second, time.Minute, time.Hour} {
+		t.Run(queued.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFake()
+				first := acquire(t, newClient(t, f), "k")
+				time.AfterFunc(queued, func() { first.Release(context.Background()) })
+				l := acquire(t, newClient(t, f), "k")
+				if left := time.Until(l.Deadline()); left < ttl/2-ttl/50 {
+					t.Errorf("%v of %v is left after the wait", left, ttl)
+				}
+				confirmed := 0
+				for _, r := range f.of("renew") {
+					if r.token == l.Token() {
+						confirmed++
+					}
+				}
+				want := 0
+				if queued > ttl/2 {
+					want = 1
+				}
+				exactly(t, "confirmations", confirmed, want)
+				sure(t, l.Release(t.Context()))
+			})
+		})
+	}
+}
+
+// TestLapsedGrantIsAcquiredAnew: a grant that ran out on its way is no hold and
+// no error, and nothing of it is left.
+func TestLapsedGrantIsAcquiredAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		f.acquire = func(ctx context.Context, req locker.Request) (locker.Grant, error) {
+			g, err := f.serve(ctx, req)
+			if len(f.of("acquire")) == 1 {
+				time.Sleep(15 * time.Second)
+			}
+			return g, err
+		}
+		c := newClient(t, f)
+		l := acquire(t, c, "k")
+		synctest.Wait()
+		exactly(t, "acquisitions", len(f.of("acquire")), 2)
+		exactly(t, "confirmations", len(f.of("renew")), 1)
+		exactly(t, "holders", f.holders(), 1)
+		sure(t, l.Check())
+		sure(t, l.Release(t.Context()))
+		exactly(t, "holders", f.holders(), 0)
+	})
+}
+
+// TestTryOfLapsedGrant: a try tries once.
+func TestTryOfLapsedGrant(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		f.acquire = func(ctx context.Context, req locker.Request) (locker.Grant, error) {
+			defer time.Sleep(15 * time.Second)
+			return f.serve(ctx, req)
+		}
+		_, err := newClient(t, f).TryAcquire(t.Context(), "k")
+		matches(t, err, locker.ErrUnavailable)
+		matchesNot(t, err, locker.ErrLost)
+		exactly(t, "holders", f.holders(), 0)
+	})
+}
+
+// TestDoneContextSendsNothing: a context that has ended loses even where the
+// key is free.
+func TestDoneContextSendsNothing(t *testing.T) {
+	f := newFake()
+	c := newClient(t, f)
+	why := errors.New("changed my mind")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(why)
+	_, err := c.Acquire(ctx, "k")
+	matches(t, err, context.Canceled, why)
+	_, err = c.TryAcquire(ctx, "k")
+	matches(t, err, context.Canceled, why)
+	exactly(t, "calls", len(f.calls), 0)
+}
+
+// TestContextEndsWithTheGrant: the error wins, and the grant is given back.
+func TestContextEndsWithTheGrant(t *testing.T) {
+	for _, late := range []time.Duration{0, 6 * time.Second} { // without and with a confirmation
+		synctest.Test(t, func(t *testing.T) {
+			f := newFake()
+			ctx, cancel := context.WithCancel(t.Context())
+			f.acquire = func(_ context.Context, req locker.Request) (locker.Grant, error) {
+				time.Sleep(late)
+				cancel()
+				return f.serve(context.Background(), req)
+			}
+			_, err := newClient(t, f).Acquire(ctx, "k")
+			matches(t, err, context.Canceled)
+			synctest.Wait()
+			exactly(t, "holders", f.holders(), 0)
+		})
+	}
+}
+
+// TestContextEndsDuringConfirmation: a caller whose context ended is not kept
+// waiting for it.
+func TestContextEndsDuringConfirmation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		f.acquire, f.renew = f.late(6*time.Second), frozenRenew
+		ctx, cancel := context.WithTimeout(t.Context(), 7*time.Second)
+		defer cancel()
+		began := time.Now()
+		_, err := newClient(t, f).Acquire(ctx, "k")
+		matches(t, err, context.DeadlineExceeded)
+		exactly(t, "took", time.Since(began), 7*time.Second)
+		synctest.Wait()
+		exactly(t, "holders", f.holders(), 0)
+	})
+}
+
+// TestContextBoundsTheWaitOnly: not the hold.
+func TestContextBoundsTheWaitOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		l, err := newClient(t, f).Acquire(ctx, "k")
+		sure(t, err)
+		time.Sleep(time.Minute)
+		sure(t, l.Check())
+		sure(t, l.Release(t.Context()))
+	})
+}
+
+// TestOneOwnerOfAGrant cancels acquisitions around the instant of the grant:
+// either the caller has the lease or nobody has.
+func TestOneOwnerOfAGrant(t *testing.T) {
+	for i := range 300 {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFake()
+			c := newClient(t, f)
+			first := acquire(t, c, "k")
+			time.AfterFunc(time.Second, func() { first.Release(context.Background()) })
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second+time.Duration(i%3-1))
+			defer cancel()
+			l, err := c.Acquire(ctx, "k")
+			want := 0
+			if err == nil {
+				want = 1
+				sure(t, l.Check())
+			} else {
+				matches(t, err, context.DeadlineExceeded)
+			}
+			time.Sleep(2 * time.Second) // all that was to be given back was
+			exactly(t, "holders", f.holders(), want)
+		})
+	}
+}
+
+// TestAcquireRidesOutAnOutage with pauses that grow up to a second or so.
+func TestAcquireRidesOutAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		f.acquire = func(ctx context.Context, req locker.Request) (locker.Grant, error) {
+			if f.now() < time.Minute {
+				return unavailable(ctx, req)
+			}
+			return f.serve(ctx, req)
+		}
+		retrying, book := new(record[locker.RetryingInfo]), newLogbook()
+		c := newClient(t, f, locker.WithTrace(&locker.Trace{Retrying: retrying.add}), locker.WithLogger(newLogger(book)))
+		l := acquire(t, c, "k")
+		pauses := retrying.all()
+		if n := len(pauses); n < 40 || n > 130 {
+			t.Errorf("%d attempts in a minute", n)
+		}
+		for i, p := range pauses {
+			matches(t, p.Err, locker.ErrUnavailable)
+			if p.Pause < 10*time.Millisecond || p.Pause > 1500*time.Millisecond || i > 8 && p.Pause < 500*time.Millisecond {
+				t.Errorf("pause %d is %v", i, p.Pause)
+			}
+		}
+		exactly(t, "log lines", book.with("trying again"), len(pauses))
+		sure(t, l.Release(t.Context()))
+	})
+}
+
+// TestOutageOutlastsTheContext: the error says both.
+func TestOutageOutlastsTheContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		f.acquire = unavailable
+		failed := new(record[locker.FailedInfo])
+		c := newClient(t, f, locker.WithTrace(&locker.Trace{Failed: failed.add}))
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		_, err := c.Acquire(ctx, "k")
+		matches(t, err, locker.ErrUnavailable, context.DeadlineExceeded)
+		matchesNot(t, err, locker.ErrLocked)
+		var e *locker.Error
+		if !errors.As(err, &e) || e.Op != "acquire" || e.Key != "k" || e.Backend != "fake://" {
+			t.Errorf("the error is %#v", err)
+		}
+		exactly(t, "traced", len(failed.all()), 1)
+		exactly(t, "traced wait", failed.all()[0].Waited, 5*time.Second)
+		matches(t, failed.all()[0].Err, locker.ErrUnavailable)
+	})
+}
+
+// TestWaitEndsWhileQueued: the key was held by somebody else.
+func TestWaitEndsWhileQueued(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		first := acquire(t, newClient(t, f), "k")
+		c := newClient(t, f)
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		_, err := c.Acquire(ctx, "k")
+		matches(t, err, locker.ErrLocked, context.DeadlineExceeded)
+		matchesNot(t, err, locker.ErrUnavailable)
+
+		_, err = c.Acquire(t.Context(), "k", locker.WithWait(2*time.Second))
+		matches(t, err, locker.ErrLocked)
+		matchesNot(t, err, locker.ErrUnavailable, context.DeadlineExceeded)
+		exactly(t, "time", f.now(), 7*time.Second)
+
+		// The earlier of the two counts, and says what it is.
+		_, err = c.Acquire(ctx2(t, time.Second), "k", locker.WithWait(2*time.Second))
+		matches(t, err, locker.ErrLocked, context.DeadlineExceeded)
+		sure(t, first.Release(t.Context()))
+	})
+}
+
+func ctx2(t *testing.T, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// TestWithWaitInAnOutage: it was not locked.
+func TestWithWaitInAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		f.acquire = unavailable
+		_, err := newClient(t, f, locker.WithWait(5*time.Second)).Acquire(t.Context(), "k")
+		matches(t, err, locker.ErrUnavailable)
+		matchesNot(t, err, locker.ErrLocked, context.DeadlineExceeded)
+		exactly(t, "time", f.now(), 5*time.Second)
+	})
+}
+
+// permanent are errors that waiting does not help against.
+var permanent = []error{
+	locker.ErrAuth, locker.ErrLimitMismatch, locker.ErrInvalid, locker.ErrClosed, errors.ErrUnsupported,
+	errors.New("something else"),
+}
+
+// busy are errors that pass, but that a wait with an end reports at once.
+var busy = []error{locker.ErrTooManyKeys, locker.ErrTooManyWaiters, locker.ErrTooManyConns, locker.ErrLeaseTooShort}
+
+// TestOtherErrorsReturnAtOnce: nothing but an outage is ridden out.
+func TestOtherErrorsReturnAtOnce(t *testing.T) {
+	for _, want := range append(permanent, busy...) {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFake()
+			f.acquire = func(context.Context, locker.Request) (locker.Grant, error) {
+				return locker.Grant{}, fmt.Errorf("server says: %w", want)
+			}
+			_, err := newClient(t, f).Acquire(t.Context(), "k")
+			matches(t, err, want)
+			exactly(t, "calls", len(f.calls), 1)
+			exactly(t, "time", f.now(), 0)
+		})
+	}
+}
+
+// TestMustAcquire waits for whatever passes, for as long as it takes.
+func TestMustAcquire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		pass := append([]error{locker.ErrUnavailable, locker.ErrDraining}, busy...)
+		f.acquire = func(ctx context.Context, req locker.Request) (locker.Grant, error) {
+			if n := len(f.of("acquire")); n <= len(pass) {
+				return locker.Grant{}, pass[n-1]
+			}
+			return f.serve(ctx, req)
+		}
+		l := acquirer(t, newClient(t, f), "k").MustAcquire()
+		sure(t, l.Check())
+		exactly(t, "acquisitions", len(f.of("acquire")), len(pass)+1)
+		sure(t, l.Release(t.Context()))
+	})
+}
+
+// TestMustAcquirePanicsOnWhatNeverPasses, and on nothing else.
+func TestMustAcquirePanicsOnWhatNeverPasses(t *testing.T) {
+	for _, want := range permanent {
+		f := newFake()
+		f.acquire = func(context.Context, locker.Request) (locker.Grant, error) { return locker.Grant{}, want }
+		a := acquirer(t, newClient(t, f), "k")
+		func() {
+			defer func() {
+				err, _ := recover().(error)
+				matches(t, err, want)
+			}()
+			t.Error("MustAcquire returned", a.MustAcquire())
+		}()
+	}
+}
+
+// acquirer prepares the exclusive lease on a key.
+func acquirer(t testing.TB, c *locker.Client, key string, opts ...locker.Option) *locker.Acquirer {
+	t.Helper()
+	a, err := c.Acquirer(locker.Request{Kind: locker.Exclusive, Key: key, Limit: 1, Weight: 1}, opts...)
+	sure(t, err)
+	return a
+}
+
+// TestTry is one call, whatever it is answered.
+func TestTry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		l := acquire(t, newClient(t, f), "k")
+		failed := new(record[locker.FailedInfo])
+		c := newClient(t, f, locker.WithTrace(&locker.Trace{Failed: failed.add}))
+		_, err := c.TryAcquire(t.Context(), "k")
+		matches(t, err, locker.ErrLocked)
+		f.set(func() { f.acquire = unavailable })
+		_, err = c.TryAcquire(t.Context(), "k")
+		matches(t, err, locker.ErrUnavailable)
+		matchesNot(t, err, locker.ErrLocked)
+		exactly(t, "calls", len(f.of("acquire")), 3)
+		exactly(t, "traced", len(failed.all()), 2)
+		f.set(func() { f.acquire = nil })
+		sure(t, l.Release(t.Context()))
+		l, err = c.TryAcquire(t.Context(), "k")
+		sure(t, err)
+		sure(t, l.Release(t.Context()))
+	})
+}
+
+// TestFence: only the holder of all of a key has one.
+func TestFence(t *testing.T) {
+	f := newFake()
+	c := newClient(t, f)
+	for _, r := range []struct {
+		req  locker.Request
+		want bool
+	}{
+		{locker.Request{Kind: locker.Exclusive, Limit: 1, Weight: 1}, true},
+		{locker.Request{Kind: locker.Counting, Limit: 1, Weight: 1}, true},
+		{locker.Request{Kind: locker.Counting, Limit: 3, Weight: 3}, true},
+		{locker.Request{Kind: locker.Counting, Limit: 3, Weight: 2}, false},
+		{locker.Request{Kind: locker.Counting, Limit: 3, Weight: 1}, false},
+	} {
+		r.req.Key = fmt.Sprintf("k%d-%d", r.req.Limit, r.req.Weight)
+		a, err := c.Acquirer(r.req)
+		sure(t, err)
+		l, err := a.Acquire(t.Context())
+		sure(t, err)
+		fence, ok := l.Fence()
+		exactly(t, r.req.Key, ok, r.want)
+		exactly(t, r.req.Key, fence != 0, r.want)
+		sure(t, l.Release(t.Context()))
+	}
+}
