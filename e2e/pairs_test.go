@@ -5,6 +5,7 @@ package e2e
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -45,6 +46,7 @@ type contestant struct {
 
 	serverCPU time.Duration // before the first block
 	clientCPU time.Duration // in the blocks
+	allocs    uint64        // of the client, in the blocks
 	pairs     int
 
 	// One entry for each block:
@@ -129,7 +131,7 @@ func inTurns(t *testing.T, cs []*contestant, rounds int, turn func(*contestant) 
 	t.Helper()
 	for _, c := range cs {
 		must(t, turn(c))
-		c.clientCPU, c.pairs, c.rates, c.typical, c.all = 0, 0, nil, nil, nil
+		c.clientCPU, c.allocs, c.pairs, c.rates, c.typical, c.all = 0, 0, 0, nil, nil, nil
 		c.serverCPU = usage(t, c.server, false).CPU
 	}
 	order := append([]*contestant(nil), cs...)
@@ -137,9 +139,10 @@ func inTurns(t *testing.T, cs []*contestant, rounds int, turn func(*contestant) 
 	for range rounds {
 		rand.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
 		for _, c := range order {
-			cpu := proc.CPU()
+			allocs, cpu := allocations(), proc.CPU()
 			must(t, turn(c))
 			c.clientCPU += proc.CPU() - cpu
+			c.allocs += allocations() - allocs
 		}
 	}
 	after, known := proc.MachineCPU()
@@ -149,6 +152,13 @@ func inTurns(t *testing.T, cs []*contestant, rounds int, turn func(*contestant) 
 	if known {
 		noise(t, cs, after.Sub(machine))
 	}
+}
+
+// allocations counts those of this process.
+func allocations() uint64 {
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.Mallocs
 }
 
 // noise says how much of what ran on the machine meanwhile was none of ours.
@@ -227,6 +237,9 @@ func (c *contestant) many(goroutines int, d time.Duration) error {
 	return nil
 }
 
+// allocsPerPair is how many allocations the client makes for each pair.
+func (c *contestant) allocsPerPair() float64 { return float64(c.allocs) / float64(c.pairs) }
+
 // cpu is the µs of processor time for each pair, of client and server.
 func (c *contestant) cpu() string {
 	per := func(d time.Duration) string { return figures.Number(float64(d) / 1000 / float64(c.pairs)) }
@@ -235,9 +248,10 @@ func (c *contestant) cpu() string {
 
 func showOne(t *testing.T, cs []*contestant) {
 	t.Helper()
-	table := figures.NewTable("one goroutine", "pairs", "p50 µs", "p99 µs", "pairs/s", "p50 over echo's, by turns", "CPU µs/pair, client + server")
+	table := figures.NewTable("one goroutine", "pairs", "p50 µs", "p99 µs", "pairs/s", "p50 over echo's, by turns", "CPU µs/pair, client + server",
+		"client allocs/pair")
 	for _, c := range cs {
-		table.Row(c.name, c.pairs, c.all.Median(), c.all.Quantile(0.99), c.rates, c.typical.Over(cs[1].typical), c.cpu())
+		table.Row(c.name, c.pairs, c.all.Median(), c.all.Quantile(0.99), c.rates, c.typical.Over(cs[1].typical), c.cpu(), c.allocsPerPair())
 	}
 	show(t, table)
 	doubt(t, cs[2].typical.Over(cs[1].typical))
@@ -245,9 +259,10 @@ func showOne(t *testing.T, cs []*contestant) {
 
 func showMany(t *testing.T, cs []*contestant) {
 	t.Helper()
-	table := figures.NewTable("100 goroutines, a key each", "blocks", "pairs/s", "over echo's, by turns", "CPU µs/pair, client + server")
+	table := figures.NewTable("100 goroutines, a key each", "blocks", "pairs/s", "over echo's, by turns", "CPU µs/pair, client + server",
+		"client allocs/pair")
 	for _, c := range cs {
-		table.Row(c.name, len(c.rates), c.rates, c.rates.Over(cs[1].rates), c.cpu())
+		table.Row(c.name, len(c.rates), c.rates, c.rates.Over(cs[1].rates), c.cpu(), c.allocsPerPair())
 	}
 	show(t, table)
 	doubt(t, cs[2].rates.Over(cs[1].rates))
