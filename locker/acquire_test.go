@@ -460,3 +460,84 @@ func TestFence(t *testing.T) {
 		sure(t, l.Release(t.Context()))
 	}
 }
+
+// TestAnsweredTTL: belief follows the smaller of what was asked for and what
+// was answered; a lease of no time is none.
+func TestAnsweredTTL(t *testing.T) {
+	for _, c := range []struct {
+		asked, answered, want time.Duration
+		err                   error
+	}{
+		{ttl, ttl, ttl, nil},
+		{ttl, 4 * time.Second, 4 * time.Second, nil},
+		{ttl, time.Hour, ttl, nil},
+		{0, 33 * time.Second, 33 * time.Second, nil},
+		{ttl, 0, 0, locker.ErrLeaseTooShort},
+		{ttl, -1, 0, locker.ErrLeaseTooShort},
+		{ttl, -time.Hour, 0, locker.ErrLeaseTooShort},
+		{0, 0, 0, locker.ErrLeaseTooShort},
+		{0, -time.Hour, 0, locker.ErrLeaseTooShort},
+		{ttl, time.Millisecond, 0, locker.ErrLeaseTooShort},
+	} {
+		t.Run(fmt.Sprint(c.asked, " ", c.answered), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFake()
+				f.acquire = func(ctx context.Context, req locker.Request) (locker.Grant, error) {
+					g, err := f.serve(ctx, req)
+					g.TTL = c.answered
+					return g, err
+				}
+				l, err := newClient(t, f, locker.WithTTL(c.asked)).Acquire(t.Context(), "k")
+				if c.err != nil {
+					matches(t, err, c.err)
+					synctest.Wait()
+					exactly(t, "holders", f.holders(), 0)
+					return
+				}
+				sure(t, err)
+				exactly(t, "TTL", l.TTL(), c.want)
+				exactly(t, "deadline", time.Until(l.Deadline()), believed(c.want))
+				time.Sleep(c.want)
+				for _, r := range f.of("renew") {
+					exactly(t, "TTL of a renewal", r.ttl, c.want)
+				}
+				sure(t, l.Check())
+				sure(t, l.Release(t.Context()))
+			})
+		})
+	}
+}
+
+// TestUnconfirmedGrantIsGivenBack: the confirmation fails in every way.
+func TestUnconfirmedGrantIsGivenBack(t *testing.T) {
+	boom := errors.New("boom")
+	for name, c := range map[string]struct {
+		renew func(context.Context, []locker.Renewal)
+		want  error
+		took  time.Duration
+	}{
+		"frozen":      {frozenRenew, locker.ErrUnavailable, 6*time.Second + ttl/3},
+		"unavailable": {func(_ context.Context, rs []locker.Renewal) { rs[0].Err = locker.ErrUnavailable }, locker.ErrUnavailable, 6 * time.Second},
+		"for good":    {func(_ context.Context, rs []locker.Renewal) { rs[0].Err = boom }, boom, 6 * time.Second},
+		"for nothing": {func(_ context.Context, rs []locker.Renewal) { rs[0].Granted = 0 }, locker.ErrLeaseTooShort, 6 * time.Second},
+		"for less":    {func(_ context.Context, rs []locker.Renewal) { rs[0].Granted = -time.Second }, locker.ErrLeaseTooShort, 6 * time.Second},
+		"too late": {func(_ context.Context, rs []locker.Renewal) {
+			time.Sleep(3 * time.Second)
+			rs[0].Granted = 4 * time.Second
+		}, locker.ErrLeaseTooShort, 9 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFake()
+				f.acquire, f.renew = f.late(6*time.Second), c.renew
+				began := time.Now()
+				_, err := newClient(t, f).TryAcquire(t.Context(), "k")
+				exactly(t, "took", time.Since(began), c.took)
+				matches(t, err, c.want)
+				synctest.Wait()
+				exactly(t, "holders", f.holders(), 0)
+				exactly(t, "releases", len(f.of("release")), 1)
+			})
+		})
+	}
+}

@@ -232,34 +232,39 @@ func (a *Acquirer) once(ctx context.Context, req Request) (*Lease, error) {
 // An acquisition that did not wait never pays for that.
 func (a *Acquirer) settle(ctx context.Context, g Grant, asked time.Duration) (*Lease, error) {
 	l := a.newLease(g)
-	ttl := grantedTTL(a.req.TTL, g.TTL)
-	stamp, granted := asked, ttl
-	confirm := deadlineOf(stamp, ttl)-a.settings.clock() < ttl/2
-	if confirm {
-		var err error
-		if stamp, granted, err = a.confirm(ctx, l.handle(), ttl); err != nil {
-			l.giveBack(later(a.settings.clock(), ttl))
-			return nil, err
-		}
+	confirmed, err := a.believe(ctx, l, asked, grantedTTL(a.req.TTL, g.TTL))
+	if err == nil {
+		err = a.client.keeper.add(l)
 	}
-	if deadlineOf(stamp, granted)-a.settings.clock() < granted/3 {
-		l.giveBack(later(stamp, ttl))
-		return nil, fmt.Errorf("%w: less than a third of %v was left", ErrLeaseTooShort, granted)
-	}
-	if ctx.Err() != nil {
-		l.giveBack(later(stamp, ttl))
-		return nil, ended(ctx)
-	}
-	s := &a.settings
-	l.hold = newHold(stamp, ttl, granted, &s.terms, rand.Float64())
-	if err := a.client.keeper.add(l); err != nil {
-		l.giveBack(later(stamp, ttl))
+	if err != nil {
+		l.giveBack(later(a.settings.clock(), max(a.req.TTL, g.TTL, releaseTimeout)))
 		return nil, err
 	}
+	s := &a.settings
 	if f := s.trace.Acquired; f != nil {
-		f(AcquiredInfo{Key: a.req.Key, Fence: l.fence, Waited: s.clock() - asked, Confirmed: confirm})
+		f(AcquiredInfo{Key: a.req.Key, Fence: l.fence, Waited: s.clock() - asked, Confirmed: confirmed})
 	}
 	return l, nil
+}
+
+// believe starts the hold of a lease that was asked for at stamp, or says why
+// nobody should believe in it.
+func (a *Acquirer) believe(ctx context.Context, l *Lease, stamp, ttl time.Duration) (confirmed bool, err error) {
+	granted := ttl
+	if ttl > 0 && deadlineOf(stamp, ttl)-a.settings.clock() < ttl/2 {
+		if stamp, granted, err = a.confirm(ctx, l.handle(), ttl); err != nil {
+			return false, err
+		}
+		confirmed = true
+	}
+	switch {
+	case granted <= 0 || deadlineOf(stamp, granted)-a.settings.clock() < granted/3:
+		return false, fmt.Errorf("%w: granted for %v, and less than a third of it was left", ErrLeaseTooShort, granted)
+	case ctx.Err() != nil:
+		return false, ended(ctx)
+	}
+	l.hold = newHold(stamp, ttl, granted, &a.settings.terms, rand.Float64())
+	return confirmed, nil
 }
 
 // confirm renews a grant once, and returns the stamp and the lease to count
