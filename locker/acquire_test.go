@@ -136,9 +136,11 @@ func TestLapsedGrantIsAcquiredAnew(t *testing.T) {
 			}
 			return g, err
 		}
-		c := newClient(t, f)
+		released := new(record[locker.ReleasedInfo])
+		c := newClient(t, f, locker.WithTrace(&locker.Trace{Released: released.add}))
 		l := acquire(t, c, "k")
 		synctest.Wait()
+		exactly(t, "releases of leases that nobody had", len(released.all()), 0)
 		exactly(t, "acquisitions", len(f.of("acquire")), 2)
 		exactly(t, "confirmations", len(f.of("renew")), 1)
 		exactly(t, "holders", f.holders(), 1)

@@ -237,6 +237,7 @@ func (a *Acquirer) settle(ctx context.Context, g Grant, asked time.Duration) (*L
 		err = a.client.keeper.add(l)
 	}
 	if err != nil {
+		l.hold = hold{}
 		l.giveBack(later(a.settings.clock(), max(a.req.TTL, g.TTL, releaseTimeout)))
 		return nil, err
 	}

@@ -145,9 +145,10 @@ func (l *Lease) insistOnRelease(ctx context.Context) error {
 	}
 }
 
-// released reports the end of a release to the trace.
+// released reports the end of a release to the trace, unless the lease was a
+// grant that nobody was told of.
 func (l *Lease) released(err error) {
-	if f := l.acquirer.settings.trace.Released; f != nil {
+	if f := l.acquirer.settings.trace.Released; f != nil && l.hold.ttl > 0 {
 		f(ReleasedInfo{Key: l.Key(), Held: l.keeper().clock() - l.hold.since, Err: err})
 	}
 }
