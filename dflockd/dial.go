@@ -21,14 +21,14 @@ func (s *server) dial(ctx context.Context, own bool) (*conn, error) {
 		return nil, err
 	}
 	c, err := s.connect(ctx, own)
-	if ctx.Err() != nil {
+	if ctx.Err() != nil || s.b.life.Err() != nil { // it says nothing about the server
 		if c != nil {
 			c.nc.Close() //nolint:errcheck // it is not used
 		}
 		if s.b.life.Err() != nil {
 			return nil, locker.ErrClosed
 		}
-		return nil, context.Cause(ctx) // says nothing about the server
+		return nil, context.Cause(ctx)
 	}
 	s.mu.Lock()
 	s.gate.note(time.Now(), err)
@@ -45,8 +45,12 @@ func (s *server) dial(ctx context.Context, own bool) (*conn, error) {
 // connect makes a connection that is ready for requests: dialled, encrypted
 // and authenticated within dialTimeout.
 func (s *server) connect(parent context.Context, own bool) (*conn, error) {
-	ctx, cancel := context.WithTimeout(parent, dialTimeout)
+	// The caller's deadline is kept from the dialler: package net obeys it as
+	// a number, and fails a moment before the caller's context has ended, as
+	// if it were the server's fault.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(parent), dialTimeout)
 	defer cancel()
+	defer context.AfterFunc(parent, cancel)()
 	defer context.AfterFunc(s.b.life, cancel)()
 
 	nc, err := s.b.cfg.dial(ctx, s.addr.String())

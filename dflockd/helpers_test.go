@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -42,6 +43,28 @@ type network struct {
 	dials map[string]int
 	serve map[string]func(net.Conn) // by address; nobody is there: refused
 	pipe  func() (a, b net.Conn)
+	log   []string // what scripts have read: number of the connection, request
+}
+
+func (n *network) note(number int, request string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.log = append(n.log, fmt.Sprint(number, " ", request))
+}
+
+// seen returns what scripts have read, once all is quiet.
+func (n *network) seen() []string {
+	synctest.Wait()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.log)
+}
+
+func (n *network) expectSeen(t *testing.T, want ...string) {
+	t.Helper()
+	if got := n.seen(); !slices.Equal(got, want) {
+		t.Errorf("servers read\n\t%s\nwant\n\t%s", strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
+	}
 }
 
 func newNetwork() *network {
@@ -174,9 +197,15 @@ func wantErr(t testing.TB, err, want error) {
 // A script is a server that does as it is told: requests are awaited, and
 // answered by hand.
 type script struct {
-	t  *testing.T
-	nc net.Conn
-	r  *bufio.Reader
+	t      *testing.T
+	nc     net.Conn
+	r      *bufio.Reader
+	net    *network
+	number int
+}
+
+func newScript(t *testing.T, n *network, nc net.Conn, number int) *script {
+	return &script{t, nc, bufio.NewReader(nc), n, number}
 }
 
 // scriptBubble runs a test in virtual time against a server whose connections
@@ -192,7 +221,7 @@ func scriptBubble(t *testing.T, f func(s *script, number int), test func(*testin
 			defer wg.Done()
 			number++
 			defer nc.Close()
-			f(&script{t, nc, bufio.NewReader(nc)}, number)
+			f(newScript(t, n, nc, number), number)
 		})
 		b := newBackend(t, []string{where}, append([]Option{WithDialer(n.dial)}, opts...)...)
 		test(t, b, n)
@@ -212,7 +241,9 @@ func (s *script) next() string {
 		}
 		lines = append(lines, strings.TrimSuffix(l, "\n"))
 	}
-	return strings.Join(lines, "|")
+	request := strings.Join(lines, "|")
+	s.net.note(s.number, request)
+	return request
 }
 
 // skip reads requests until the end of the connection.

@@ -115,6 +115,13 @@ func (c *conn) leaving() bool {
 	return c.lingering
 }
 
+// waiting says whether a request waits on the connection.
+func (c *conn) waiting() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.pending.len() > 0 && c.pending.at(0).waits
+}
+
 // cancel takes back what the connection waits for. Closing it at once would
 // strand a grant that is already on its way, until its lease runs out, on a
 // server that does not release on disconnect. So we say that nothing more will

@@ -158,9 +158,15 @@ func (s *server) all() []*conn {
 	return list
 }
 
+// close ends all connections: those that wait first, as the end of those that
+// hold would bring them grants that nobody wants any more.
 func (s *server) close() {
-	for _, c := range s.all() {
-		c.end(locker.ErrClosed)
+	for _, waiting := range []bool{true, false} {
+		for _, c := range s.all() {
+			if !waiting || c.waiting() {
+				c.end(locker.ErrClosed)
+			}
+		}
 	}
 }
 
