@@ -265,8 +265,8 @@ func TestAcquireRidesOutAnOutage(t *testing.T) {
 			}
 			return f.serve(ctx, req)
 		}
-		retrying, book := new(record[locker.RetryingInfo]), newLogbook()
-		c := newClient(t, f, locker.WithTrace(&locker.Trace{Retrying: retrying.add}), locker.WithLogger(newLogger(book)))
+		retrying, acquired, book := new(record[locker.RetryingInfo]), new(record[locker.AcquiredInfo]), newLogbook()
+		c := newClient(t, f, locker.WithTrace(&locker.Trace{Retrying: retrying.add, Acquired: acquired.add}), locker.WithLogger(newLogger(book)))
 		l := acquire(t, c, "k")
 		pauses := retrying.all()
 		if n := len(pauses); n < 40 || n > 130 {
@@ -279,6 +279,9 @@ func TestAcquireRidesOutAnOutage(t *testing.T) {
 			}
 		}
 		exactly(t, "log lines", book.with("trying again"), len(pauses))
+		if w := acquired.all()[0].Waited; w < time.Minute {
+			t.Errorf("the trace says that the acquisition waited %v, and it was more than a minute", w)
+		}
 		sure(t, l.Release(t.Context()))
 	})
 }

@@ -40,8 +40,8 @@ func (a *Acquirer) Request() Request { return a.req }
 // Errors that cannot pass, such as ErrAuth, return at once.
 func (a *Acquirer) Acquire(ctx context.Context) (*Lease, error) {
 	var l *Lease
-	err := a.insist(ctx, "acquire", func(ctx context.Context) (err error) {
-		l, err = a.once(ctx, a.req)
+	err := a.insist(ctx, "acquire", func(ctx context.Context, began time.Duration) (err error) {
+		l, err = a.once(ctx, a.req, began)
 		return err
 	})
 	return l, err
@@ -56,7 +56,7 @@ func (a *Acquirer) Try(ctx context.Context) (*Lease, error) {
 	err := a.usable(ctx)
 	var l *Lease
 	if err == nil {
-		l, err = a.once(ctx, req)
+		l, err = a.once(ctx, req, began)
 	}
 	if err != nil {
 		return nil, a.fail("try", began, err)
@@ -92,8 +92,8 @@ func passes(err error) bool {
 }
 
 // insist calls f until it succeeds, fails for good, or the wait is over, and
-// wraps the error.
-func (a *Acquirer) insist(ctx context.Context, op string, f func(context.Context) error) error {
+// wraps the error. It tells f when it began.
+func (a *Acquirer) insist(ctx context.Context, op string, f func(ctx context.Context, began time.Duration) error) error {
 	began := a.settings.clock()
 	ctx, cancel := a.Bound(ctx)
 	defer cancel()
@@ -102,7 +102,7 @@ func (a *Acquirer) insist(ctx context.Context, op string, f func(context.Context
 	}
 	var pauses backoff.BackOff
 	for {
-		err := f(ctx)
+		err := f(ctx, began)
 		switch {
 		case err == nil:
 			return nil
@@ -215,24 +215,24 @@ func (a *Acquirer) fail(op string, began time.Duration, err error) error {
 	return err
 }
 
-// once asks the backend once.
-func (a *Acquirer) once(ctx context.Context, req Request) (*Lease, error) {
+// once asks the backend once, for an acquisition that may have begun before.
+func (a *Acquirer) once(ctx context.Context, req Request, began time.Duration) (*Lease, error) {
 	stamp := a.settings.clock()
 	g, err := a.client.backend.Acquire(ctx, req)
 	if err != nil {
 		return nil, err
 	}
-	return a.settle(ctx, g, stamp)
+	return a.settle(ctx, g, stamp, began)
 }
 
 // settle makes a lease of a grant that was asked for at stamp, or gives the
-// grant back. Where less than half of the lease would be left, because the
+// grant back. Began is when the acquisition did, for the trace. Where less than half of the lease would be left, because the
 // request queued or the answer was late, one renewal confirms it first: only
 // then is the stamp young, and a grant whose lease ran out unnoticed found out.
 // An acquisition that did not wait never pays for that.
-func (a *Acquirer) settle(ctx context.Context, g Grant, asked time.Duration) (*Lease, error) {
+func (a *Acquirer) settle(ctx context.Context, g Grant, stamp, began time.Duration) (*Lease, error) {
 	l := a.newLease(g)
-	confirmed, err := a.believe(ctx, l, asked, grantedTTL(a.req.TTL, g.TTL))
+	confirmed, err := a.believe(ctx, l, stamp, grantedTTL(a.req.TTL, g.TTL))
 	if err == nil {
 		err = a.client.keeper.add(l)
 	}
@@ -243,7 +243,7 @@ func (a *Acquirer) settle(ctx context.Context, g Grant, asked time.Duration) (*L
 	}
 	s := &a.settings
 	if f := s.trace.Acquired; f != nil {
-		f(AcquiredInfo{Key: a.req.Key, Fence: l.fence, Waited: s.clock() - asked, Confirmed: confirmed})
+		f(AcquiredInfo{Key: a.req.Key, Fence: l.fence, Waited: s.clock() - began, Confirmed: confirmed})
 	}
 	return l, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 )
 
 // A Ticket is a place in the queue for a key, to be waited for later: enqueue,
@@ -32,7 +33,7 @@ func (a *Acquirer) Enqueue(ctx context.Context) (*Ticket, error) {
 		return nil, a.Error("enqueue", errors.ErrUnsupported)
 	}
 	var place Place
-	err := a.insist(ctx, "enqueue", func(ctx context.Context) (err error) {
+	err := a.insist(ctx, "enqueue", func(ctx context.Context, _ time.Duration) (err error) {
 		place, err = q.Enqueue(ctx, a.req)
 		return err
 	})
@@ -60,13 +61,13 @@ func (t *Ticket) Wait(ctx context.Context) (*Lease, error) {
 	a := t.acquirer
 	var l *Lease
 	first := true
-	err := a.insist(ctx, "wait", func(ctx context.Context) (err error) {
+	err := a.insist(ctx, "wait", func(ctx context.Context, began time.Duration) (err error) {
 		if !first {
-			l, err = a.once(ctx, a.req)
+			l, err = a.once(ctx, a.req, began)
 			return err
 		}
 		first = false
-		l, err = t.collect(ctx)
+		l, err = t.collect(ctx, began)
 		return err
 	})
 	if err != nil && first {
@@ -76,15 +77,15 @@ func (t *Ticket) Wait(ctx context.Context) (*Lease, error) {
 }
 
 // collect waits for the place.
-func (t *Ticket) collect(ctx context.Context) (*Lease, error) {
+func (t *Ticket) collect(ctx context.Context, began time.Duration) (*Lease, error) {
 	a := t.acquirer
 	stamp := a.settings.clock()
 	g, err := t.place.Wait(ctx)
 	switch {
 	case err == nil:
-		return a.settle(ctx, g, stamp)
+		return a.settle(ctx, g, stamp, began)
 	case errors.Is(err, ErrPlaceExpired):
-		return a.once(ctx, a.req)
+		return a.once(ctx, a.req, began)
 	}
 	return nil, err
 }
