@@ -546,3 +546,19 @@ func TestUnconfirmedGrantIsGivenBack(t *testing.T) {
 		})
 	}
 }
+
+// TestMustAcquireKeepsItsPlace: WithWait is for waits that have an end. A Lock
+// that gave up its place each time would never get its turn.
+func TestMustAcquireKeepsItsPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		first := acquire(t, newClient(t, f), "k")
+		time.AfterFunc(time.Minute, func() { first.Release(context.Background()) })
+		book := newLogbook()
+		l := acquirer(t, newClient(t, f, locker.WithWait(time.Second), locker.WithLogger(newLogger(book))), "k").MustAcquire()
+		exactly(t, "time", f.now(), time.Minute)
+		exactly(t, "acquisitions", len(f.of("acquire")), 2)
+		exactly(t, "log lines", len(book.lines), 0)
+		sure(t, l.Release(t.Context()))
+	})
+}

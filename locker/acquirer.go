@@ -39,8 +39,14 @@ func (a *Acquirer) Request() Request { return a.req }
 // the backend cannot be reached it tries again and again, with growing pauses.
 // Errors that cannot pass, such as ErrAuth, return at once.
 func (a *Acquirer) Acquire(ctx context.Context) (*Lease, error) {
-	var l *Lease
-	err := a.insist(ctx, "acquire", func(ctx context.Context, began time.Duration) (err error) {
+	ctx, cancel := a.Bound(ctx)
+	defer cancel()
+	return a.acquire(ctx, outage)
+}
+
+// acquire waits for a lease until ctx ends, over all errors that pass.
+func (a *Acquirer) acquire(ctx context.Context, passes func(error) bool) (l *Lease, err error) {
+	err = a.insist(ctx, "acquire", passes, func(began time.Duration) (err error) {
 		l, err = a.once(ctx, a.req, began)
 		return err
 	})
@@ -64,25 +70,24 @@ func (a *Acquirer) Try(ctx context.Context) (*Lease, error) {
 	return l, nil
 }
 
-// MustAcquire waits for a lease for as long as it takes. It panics on what can
-// never succeed: wrong credentials, a request that the backend cannot serve, a
-// closed Client. It is for the Lock of sync.Locker, which can return no error.
+// MustAcquire waits for a lease for as long as it takes, whatever WithWait says:
+// who gives up a place in the queue again and again may never get a turn. It
+// panics on what can never succeed: wrong credentials, a request that the
+// backend cannot serve, a closed Client. It is for the Lock of sync.Locker,
+// which can return no error.
 func (a *Acquirer) MustAcquire() *Lease {
-	pauses := newPauses()
-	for {
-		l, err := a.Acquire(context.Background())
-		if err == nil {
-			return l
-		}
-		if !passes(err) {
-			panic(err)
-		}
-		a.pause(context.Background(), err, pauses.NextBackOff())
+	l, err := a.acquire(context.Background(), mayPass)
+	if err != nil {
+		panic(err)
 	}
+	return l
 }
 
-// passes says whether an error may go away by itself.
-func passes(err error) bool {
+// outage says whether an error is ridden out by a wait that has an end.
+func outage(err error) bool { return errors.Is(err, ErrUnavailable) }
+
+// mayPass says whether an error may go away by itself.
+func mayPass(err error) bool {
 	for _, e := range []error{ErrUnavailable, ErrLocked, ErrLeaseTooShort, ErrTooManyKeys, ErrTooManyWaiters, ErrTooManyConns} {
 		if errors.Is(err, e) {
 			return true
@@ -91,24 +96,22 @@ func passes(err error) bool {
 	return false
 }
 
-// insist calls f until it succeeds, fails for good, or the wait is over, and
-// wraps the error. It tells f when it began.
-func (a *Acquirer) insist(ctx context.Context, op string, f func(ctx context.Context, began time.Duration) error) error {
+// insist calls f until it succeeds, fails with an error that does not pass, or
+// ctx ends, and wraps the error. It tells f when it began.
+func (a *Acquirer) insist(ctx context.Context, op string, passes func(error) bool, f func(began time.Duration) error) error {
 	began := a.settings.clock()
-	ctx, cancel := a.Bound(ctx)
-	defer cancel()
 	if err := a.usable(ctx); err != nil {
 		return a.fail(op, began, err)
 	}
 	var pauses backoff.BackOff
 	for {
-		err := f(ctx, began)
+		err := f(began)
 		switch {
 		case err == nil:
 			return nil
 		case ctx.Err() != nil:
 			return a.fail(op, began, waitError(ctx, err))
-		case !errors.Is(err, ErrUnavailable):
+		case !passes(err):
 			return a.fail(op, began, err)
 		}
 		if pauses == nil {

@@ -132,7 +132,7 @@ func (l *Lease) insistOnRelease(ctx context.Context) error {
 		switch {
 		case err == nil || errors.Is(err, ErrNotHeld):
 			return nil
-		case !timedOut && !passes(err):
+		case !timedOut && !mayPass(err):
 			return err
 		}
 		t := time.NewTimer(pauses.NextBackOff())

@@ -32,8 +32,10 @@ func (a *Acquirer) Enqueue(ctx context.Context) (*Ticket, error) {
 	if !ok {
 		return nil, a.Error("enqueue", errors.ErrUnsupported)
 	}
+	ctx, cancel := a.Bound(ctx)
+	defer cancel()
 	var place Place
-	err := a.insist(ctx, "enqueue", func(ctx context.Context, _ time.Duration) (err error) {
+	err := a.insist(ctx, "enqueue", outage, func(time.Duration) (err error) {
 		place, err = q.Enqueue(ctx, a.req)
 		return err
 	})
@@ -59,9 +61,11 @@ func (t *Ticket) Wait(ctx context.Context) (*Lease, error) {
 		return nil, t.acquirer.Error("wait", errTicketUsed)
 	}
 	a := t.acquirer
+	ctx, stop := a.Bound(ctx)
+	defer stop()
 	var l *Lease
 	first := true
-	err := a.insist(ctx, "wait", func(ctx context.Context, began time.Duration) (err error) {
+	err := a.insist(ctx, "wait", outage, func(began time.Duration) (err error) {
 		if !first {
 			l, err = a.once(ctx, a.req, began)
 			return err
