@@ -562,3 +562,18 @@ func TestMustAcquireKeepsItsPlace(t *testing.T) {
 		sure(t, l.Release(t.Context()))
 	})
 }
+
+// TestAnswerAtTheEndOfTheWait: an answer that came as the context ended is not
+// swallowed by it.
+func TestAnswerAtTheEndOfTheWait(t *testing.T) {
+	for _, want := range permanent {
+		f := newFake()
+		ctx, cancel := context.WithCancel(t.Context())
+		f.acquire = func(context.Context, locker.Request) (locker.Grant, error) {
+			cancel()
+			return locker.Grant{}, want
+		}
+		_, err := newClient(t, f).Acquire(ctx, "k")
+		matches(t, err, want)
+	}
+}

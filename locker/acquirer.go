@@ -180,13 +180,14 @@ func ended(ctx context.Context) error {
 }
 
 // waitError says why a wait ended without a lease: the context's error, unless
-// it was WithWait that ended it, and ErrUnavailable if that is what the attempt
-// in flight failed with, else ErrLocked.
+// it was WithWait that ended it, and beside it what the attempt in flight was
+// answered, or ErrLocked if the context's end was all that it returned.
 func waitError(ctx context.Context, err error) error {
-	if !errors.Is(err, ErrUnavailable) {
+	cause := context.Cause(ctx)
+	if !errors.Is(err, ErrUnavailable) && (errors.Is(err, ctx.Err()) || errors.Is(err, cause)) {
 		err = ErrLocked
 	}
-	if context.Cause(ctx) == errWaitOver { //nolint:errorlint // the very value, not one that wraps it
+	if cause == errWaitOver { //nolint:errorlint // the very value, not one that wraps it
 		return fmt.Errorf("%w: %w", errWaitOver, err)
 	}
 	return fmt.Errorf("%w: %w", ended(ctx), err)
