@@ -1,7 +1,9 @@
 package codec
 
 import (
+	"bytes"
 	"fmt"
+	"io"
 	"strconv"
 	"time"
 )
@@ -26,11 +28,18 @@ const (
 	Draining                        // "error_draining": the server shuts down and grants nothing more
 )
 
+// The statuses of session mode, which Read of an AnswerReader for the base
+// protocol does not know.
+const (
+	Canceled   Status = iota + Draining + 1 // "canceled": the request was taken back before it was granted
+	ErrSession                              // "error_session": there is no such session any more
+)
+
 var statusWords = [...]string{
 	OK: "ok", Acquired: "acquired", Queued: "queued", Timeout: "timeout", Failed: "error", ErrAuth: "error_auth",
 	MaxLocks: "error_max_locks", MaxWaiters: "error_max_waiters", LimitMismatch: "error_limit_mismatch",
 	AlreadyQueued: "error_already_enqueued", NotQueued: "error_not_enqueued", LeaseExpired: "error_lease_expired",
-	Draining: "error_draining",
+	Draining: "error_draining", Canceled: "canceled", ErrSession: "error_session",
 }
 
 // String returns the word as it goes over the wire.
@@ -41,45 +50,108 @@ func (s Status) String() string {
 	return statusWords[s]
 }
 
-// An Answer is one answer of the base protocol. The forms that exist are a
-// status alone, "ok REMAINING", "ok TOKEN TTL", "acquired TOKEN TTL" and
-// "ok {json}".
+// An Answer is one line of a server: an answer of the base protocol, the answer
+// to Hello if it has a Version, a frame of session mode if it has an ID, or a
+// notice. The forms that exist are a status alone, "ok REMAINING",
+// "ok TOKEN TTL", "acquired TOKEN TTL" and "ok {json}"; in frames "queued
+// POSITION"; to Hello "ok VERSION SESSION OFFERS"; and the notices.
 type Answer struct {
+	// ID is that of the request, in frames.
+	ID uint64
+	// Notice makes this a line that answers nothing, without ID and Status.
+	Notice Notice
 	Status Status
-	// Token names the hold that was granted, if HasToken.
+	// Token names the hold that was granted, or in NoticeLost the one that was
+	// lost, if HasToken.
 	Token    Token
 	HasToken bool
 	// TTL is the lease that was granted, or what is left of it after Renew, if
-	// HasTTL. It is written in whole seconds, rounded down: a server must not
-	// promise more than it keeps.
+	// HasTTL. It is written in whole seconds, in frames in milliseconds, rounded
+	// down: a server must not promise more than it keeps.
 	TTL    time.Duration
 	HasTTL bool
+	// Position is the place in the queue beside Queued in frames: 1 is the next
+	// to be granted, and 0 says nothing.
+	Position int
 	// JSON is the report that Stats asked for: a copy, not part of a buffer.
 	JSON []byte
+	// Key is what NoticeLost is about: a copy.
+	Key []byte
+	// Reason is why, in NoticeLost.
+	Reason string
+	// Version is the version of session mode that the server speaks from here
+	// on, at least 1, in the answer to Hello.
+	Version int
+	// Session is the session that has begun or goes on, if there is a Version.
+	Session SessionID
+	// Offers says what the server can do, if there is a Version, as NAME or
+	// NAME=VALUE with blanks between them: a copy. Offer finds one.
+	Offers []byte
 	// Text is an error that this package has no Status for, such as
-	// "error_not_leader", beside the Status Failed. AppendAnswer ignores it.
+	// "error_not_leader", beside the Status Failed; the whole answer where
+	// something follows "error_session"; and what follows the ID in NoticeOther.
+	// AppendAnswer ignores it.
 	Text string
 }
 
-// Format prints the answer without its token, whatever the verb.
+// Offer looks an offer of the server up by its name. The value is empty if it
+// has none.
+func (a *Answer) Offer(name string) (value string, offered bool) {
+	args := arguments{rest: a.Offers}
+	for field := args.next(); len(field) > 0; field = args.next() {
+		if n, v, _ := bytes.Cut(field, []byte{'='}); string(n) == name {
+			return string(v), true
+		}
+	}
+	return "", false
+}
+
+// Format prints the answer without its token and session, whatever the verb.
 func (a Answer) Format(f fmt.State, _ rune) {
-	fmt.Fprint(f, a.Status.String()) //nolint:errcheck // fmt.State keeps its own error
+	var parts []any
+	if a.ID != 0 {
+		parts = append(parts, a.ID)
+	}
+	if a.Notice != 0 {
+		parts = append(parts, "notice", a.Notice, fmt.Sprintf("%q %s", a.Key, a.Reason))
+	} else {
+		parts = append(parts, a.Status)
+	}
 	if a.HasToken {
-		fmt.Fprint(f, " ", a.Token) //nolint:errcheck // as above
+		parts = append(parts, a.Token)
 	}
 	if a.HasTTL {
-		fmt.Fprint(f, " ", a.TTL) //nolint:errcheck // as above
+		parts = append(parts, a.TTL)
+	}
+	if a.Position != 0 {
+		parts = append(parts, a.Position)
 	}
 	if a.JSON != nil {
-		fmt.Fprintf(f, " and %d bytes of JSON", len(a.JSON)) //nolint:errcheck // as above
+		parts = append(parts, "and", len(a.JSON), "bytes of JSON")
+	}
+	if a.Version != 0 {
+		parts = append(parts, a.Version, a.Session, fmt.Sprintf("%q", a.Offers))
 	}
 	if a.Text != "" {
-		fmt.Fprintf(f, " %q", a.Text) //nolint:errcheck // as above
+		parts = append(parts, fmt.Sprintf("%q", a.Text))
 	}
+	text := fmt.Sprintln(parts...)
+	io.WriteString(f, text[:len(text)-1]) //nolint:errcheck // fmt.State keeps its own error
 }
 
 // AppendAnswer appends the answer's line to dst. A negative TTL counts as zero.
+//
+// A notice's Key and Reason and the Offers must not contain a line feed:
+// AppendAnswer panics on it, as AppendRequest does.
 func AppendAnswer(dst []byte, a *Answer) []byte {
+	switch {
+	case a.Notice != 0:
+		return appendNotice(dst, a)
+	case a.Version != 0:
+		return appendWelcome(dst, a)
+	case a.ID != 0:
+		dst = append(strconv.AppendUint(dst, a.ID, 10), ' ')
+	}
 	dst = append(dst, a.Status.String()...)
 	switch {
 	case a.JSON != nil:
@@ -88,7 +160,44 @@ func AppendAnswer(dst []byte, a *Answer) []byte {
 		dst = a.Token.AppendHex(append(dst, ' '))
 		fallthrough
 	case a.HasTTL:
-		dst = strconv.AppendInt(append(dst, ' '), max(int64(a.TTL/time.Second), 0), 10)
+		dst = appendLease(append(dst, ' '), a.TTL, a.ID != 0)
+	case a.ID != 0 && a.Status == Queued:
+		dst = strconv.AppendInt(append(dst, ' '), int64(a.Position), 10)
+	}
+	return append(dst, '\n')
+}
+
+// appendLease rounds down.
+func appendLease(dst []byte, d time.Duration, frame bool) []byte {
+	d = max(d, 0)
+	if frame {
+		return append(strconv.AppendInt(dst, int64(d/time.Millisecond), 10), "ms"...)
+	}
+	return strconv.AppendInt(dst, int64(d/time.Second), 10)
+}
+
+// appendWelcome appends the answer to Hello.
+func appendWelcome(dst []byte, a *Answer) []byte {
+	if bytes.IndexByte(a.Offers, '\n') >= 0 {
+		panic("codec: bug: offers with a line feed in them")
+	}
+	dst = strconv.AppendInt(append(dst, "ok "...), int64(a.Version), 10)
+	dst = a.Session.AppendHex(append(dst, ' '))
+	if len(a.Offers) > 0 {
+		dst = append(append(dst, ' '), a.Offers...)
+	}
+	return append(dst, '\n')
+}
+
+func appendNotice(dst []byte, a *Answer) []byte {
+	dst = append(append(dst, "0 "...), a.Notice.String()...)
+	if a.Notice == NoticeLost {
+		if !validKey(a.Key) || !validReason(a.Reason) {
+			panic("codec: bug: unchecked key or reason in a notice")
+		}
+		dst = append(append(dst, ' '), a.Key...)
+		dst = a.Token.AppendHex(append(dst, ' '))
+		dst = append(append(dst, ' '), a.Reason...)
 	}
 	return append(dst, '\n')
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"io"
-	"time"
 )
 
 // ErrMalformedAnswer says that a line arrived that is no answer. Nothing more
@@ -13,16 +12,30 @@ var ErrMalformedAnswer = errors.New("codec: malformed answer")
 
 // An AnswerReader is the client's end of a connection: it reads answers. It is
 // not safe for concurrent use.
-type AnswerReader struct{ lines lineBuffer }
+type AnswerReader struct {
+	lines lineBuffer
+	frame bool
+}
 
 // NewAnswerReader returns a reader of the answers in r.
 func NewAnswerReader(r io.Reader) *AnswerReader {
 	return &AnswerReader{lines: lineBuffer{r: r}}
 }
 
+// Frames makes all that is read from now on frames of session mode; what was
+// read ahead is kept.
+func (ar *AnswerReader) Frames() { ar.frame = true }
+
 // Buffered returns the number of bytes that were read ahead of answers. What
 // is there before anything was asked was not asked for.
 func (ar *AnswerReader) Buffered() int { return ar.lines.buffered() }
+
+// ReadHello is Read for the answer to Hello: "ok VERSION SESSION OFFERS" or
+// "error_session", which are no answers of the base protocol, or any error. It
+// does not call Frames.
+func (ar *AnswerReader) ReadHello(a *Answer) error {
+	return ar.read(a, parseWelcome)
+}
 
 // Read reads the next answer into a. It returns
 //
@@ -36,10 +49,17 @@ func (ar *AnswerReader) Buffered() int { return ar.lines.buffered() }
 // Errors of the server are not errors of Read but answers. A server may know
 // more of them than this package: those are Failed, with their Text.
 func (ar *AnswerReader) Read(a *Answer) error {
+	if ar.frame {
+		return ar.read(a, parseFrame)
+	}
+	return ar.read(a, parseAnswer)
+}
+
+func (ar *AnswerReader) read(a *Answer, parse func(*Answer, []byte) bool) error {
 	*a = Answer{}
 	b := &ar.lines
 	end, next, err := b.line(0, MaxAnswer)
-	if err == ErrTooLong && bytes.HasPrefix(b.slice(0, b.buffered()), jsonPrefix) {
+	if err == ErrTooLong && ar.isReport(b.slice(0, b.buffered())) {
 		end, next, err = b.line(0, MaxStats)
 	}
 	if err != nil {
@@ -50,7 +70,7 @@ func (ar *AnswerReader) Read(a *Answer) error {
 	}
 	line := b.slice(0, end)
 	b.consume(next)
-	if !parseAnswer(a, line) {
+	if !parse(a, line) {
 		*a = Answer{}
 		return ErrMalformedAnswer
 	}
@@ -62,22 +82,46 @@ var (
 	errorPrefix = []byte("error_")
 )
 
+// isReport reports whether a line begins as a report.
+func (ar *AnswerReader) isReport(line []byte) bool {
+	if ar.frame {
+		_, line, _ = bytes.Cut(line, []byte{' '})
+	}
+	return bytes.HasPrefix(line, jsonPrefix)
+}
+
+// parseAnswer reads an answer of the base protocol.
 func parseAnswer(a *Answer, line []byte) bool {
+	return parseOutcome(a, &arguments{rest: line}, Draining)
+}
+
+// parseOutcome reads a status, of which last is the last that may be, and what
+// follows it.
+func parseOutcome(a *Answer, args *arguments, last Status) bool {
+	line := args.rest
 	if bytes.HasPrefix(line, jsonPrefix) {
 		a.Status, a.JSON = OK, bytes.Clone(line[len(jsonPrefix)-1:])
 		return true
 	}
-	args := arguments{rest: line}
 	word := args.next()
-	a.Status = parseStatus(word)
+	a.Status = parseStatus(word, last)
 	switch a.Status {
 	case OK:
-		parseGrant(a, &args)
+		parseGrant(a, args)
 	case Acquired:
 		a.Token, a.HasToken = args.token(), true
-		a.TTL, a.HasTTL = args.seconds(0), true
+		a.TTL, a.HasTTL = args.duration(0), true
+	case Queued:
+		if args.frame {
+			a.Position = int(args.number(0, maxLimit))
+		}
 	case Failed:
 		if len(word) > len(statusWords[Failed]) {
+			a.Text = string(line)
+			return true
+		}
+	case ErrSession:
+		if len(args.rest) > 0 { // something that only later servers say
 			a.Text = string(line)
 			return true
 		}
@@ -95,19 +139,20 @@ func parseGrant(a *Answer, args *arguments) {
 		return
 	}
 	a.HasTTL = true
-	if n, ok := parseNumber(first, maxSeconds); ok && len(first) != tokenDigits {
-		a.TTL = time.Duration(n) * time.Second
+	if d, ok := parseDuration(first, args.frame); ok && len(first) != tokenDigits {
+		a.TTL = d
 		return
 	}
 	token, ok := ParseToken(first)
 	args.failed = args.failed || !ok
 	a.Token, a.HasToken = token, true
-	a.TTL = args.seconds(0)
+	a.TTL = args.duration(0)
 }
 
-// parseStatus returns 0 for a word that is no status at all.
-func parseStatus(word []byte) Status {
-	for s := OK; int(s) < len(statusWords); s++ {
+// parseStatus returns 0 for a word that is no status at all, where last is the
+// last that is known.
+func parseStatus(word []byte, last Status) Status {
+	for s := OK; s <= last; s++ {
 		if string(word) == statusWords[s] {
 			return s
 		}

@@ -1,6 +1,7 @@
 package codec
 
 import (
+	"bytes"
 	"math"
 	"time"
 )
@@ -12,12 +13,14 @@ const (
 	maxLimit = math.MaxInt32
 )
 
-// parseRequest fills r from the three lines of a request, and reports whether
-// they are one.
+// parseRequest fills r from the three lines of a request, without its ID, and
+// reports whether they are one. It is a frame if r has an ID.
 func parseRequest(r *Request, word, key, argument []byte) bool {
-	if !parseCommand(r, word) {
+	frame := r.ID != 0
+	if !parseCommand(r, word) || r.Command == Auth && frame || r.Command == Hello && frame || r.Command > Hello && !frame {
 		return false
 	}
+	args := arguments{rest: argument, frame: frame}
 	switch r.Command {
 	case Auth:
 		r.Secret = argument
@@ -25,27 +28,31 @@ func parseRequest(r *Request, word, key, argument []byte) bool {
 	case Ping, Stats:
 		// Their key and argument say nothing, and clients differ in them.
 		return true
+	case Hello, Cancel, Beat, Sync, Bye:
+		// Only clients of this project's protocol say these: they can be made
+		// to leave free what may mean something one day.
+		if string(key) != "_" {
+			return false
+		}
+	default:
+		if !validKey(key) {
+			return false
+		}
+		r.Key = key
 	}
-	if !validKey(key) {
-		return false
-	}
-	r.Key = key
-	args := arguments{rest: argument}
 	parseArguments(r, &args)
 	return args.done()
 }
 
 func parseCommand(r *Request, word []byte) bool {
-	switch string(word) {
-	case "auth":
-		r.Command = Auth
-		return true
-	case "ping":
-		r.Command = Ping
-		return true
-	case "stats":
-		r.Command = Stats
-		return true
+	if len(word) > 2 {
+		for c := Auth; int(c) < len(words); c++ {
+			if string(word) == words[c] {
+				r.Command = c
+				return true
+			}
+		}
+		return false
 	}
 	if len(word) == 2 && word[0] == 's' {
 		r.Semaphore = true
@@ -74,23 +81,30 @@ func parseCommand(r *Request, word []byte) bool {
 func parseArguments(r *Request, args *arguments) {
 	switch r.Command {
 	case Lock:
-		r.Timeout = args.seconds(0)
-		if r.Semaphore {
-			r.Limit = int(args.number(1, maxLimit))
-		}
-		r.TTL = args.optionalSeconds()
+		args.timeout(r)
+		args.slots(r)
+		r.TTL = args.optionalDuration()
+		r.Fences = args.fences()
 	case Enqueue:
-		if r.Semaphore {
-			r.Limit = int(args.number(1, maxLimit))
-		}
-		r.TTL = args.optionalSeconds()
+		args.slots(r)
+		r.TTL = args.optionalDuration()
+		r.Fences = args.fences()
 	case Wait:
-		r.Timeout = args.seconds(0)
+		args.timeout(r)
+		if args.frame {
+			r.Ticket = args.id()
+		}
 	case Release:
 		r.Token = args.token()
 	case Renew:
 		r.Token = args.token()
-		r.TTL = args.optionalSeconds()
+		r.TTL = args.optionalDuration()
+	case Hello:
+		r.Hello = args.greeting()
+	case Cancel:
+		r.Ticket = args.id()
+	case Beat, Sync, Bye:
+		args.failed = args.failed || string(args.next()) != "_"
 	}
 }
 
@@ -98,6 +112,7 @@ func parseArguments(r *Request, args *arguments) {
 // wrong or missing makes all that follow zero, so that only done need be asked.
 type arguments struct {
 	rest   []byte
+	frame  bool // of session mode: with units and optional fields
 	failed bool
 }
 
@@ -129,18 +144,78 @@ func (a *arguments) number(least, most int64) int64 {
 	return n
 }
 
-func (a *arguments) seconds(least int64) time.Duration {
-	return time.Duration(a.number(least, maxSeconds)) * time.Second
-}
-
-// optionalSeconds reads a lease, which is at least a second when it is given.
-func (a *arguments) optionalSeconds() time.Duration {
-	before := *a
-	if len(a.next()) == 0 {
+// duration reads one of at least the given length. The base protocol has whole
+// seconds alone.
+func (a *arguments) duration(least time.Duration) time.Duration {
+	d, ok := parseDuration(a.next(), a.frame)
+	if !ok || d < least {
+		a.failed = true
 		return 0
 	}
-	*a = before
-	return a.seconds(1)
+	return d
+}
+
+// timeout reads how long to wait.
+func (a *arguments) timeout(r *Request) {
+	ahead := *a
+	if a.frame && string(ahead.next()) == "-" {
+		*a, r.NoTimeout = ahead, true
+		return
+	}
+	r.Timeout = a.duration(0)
+}
+
+// slots reads the limit of a semaphore, and in frames the weight.
+func (a *arguments) slots(r *Request) {
+	if !r.Semaphore {
+		return
+	}
+	r.Limit = int(a.number(1, maxLimit))
+	if a.frame && a.more() {
+		r.Weight = int(a.number(0, maxLimit))
+	}
+}
+
+// optionalDuration reads a lease, which is more than nothing when it is given.
+func (a *arguments) optionalDuration() time.Duration {
+	if !a.more() {
+		return 0
+	}
+	return a.duration(1)
+}
+
+var fencesPrefix = []byte("fences=")
+
+// more reports whether another field follows, not counting that of the fences.
+func (a *arguments) more() bool {
+	ahead := *a
+	field := ahead.next()
+	return len(field) > 0 && !(a.frame && bytes.HasPrefix(field, fencesPrefix))
+}
+
+// fences reads how many fences are asked for, if that is said.
+func (a *arguments) fences() int {
+	if !a.frame {
+		return 0
+	}
+	field := a.next()
+	if len(field) == 0 {
+		return 0
+	}
+	digits, named := bytes.CutPrefix(field, fencesPrefix)
+	n, ok := parseNumber(digits, maxLimit)
+	if !named || !ok || n == 0 {
+		a.failed = true
+		return 0
+	}
+	return int(n)
+}
+
+// id reads the ID of a request.
+func (a *arguments) id() uint64 {
+	id, ok := parseID(a.next())
+	a.failed = a.failed || !ok
+	return id
 }
 
 func (a *arguments) token() Token {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"time"
 )
@@ -11,8 +12,8 @@ import (
 // A Command is what a request asks for. The zero Command is none.
 type Command uint8
 
-// The commands of the base protocol. Those for locks are for semaphores too,
-// where Request.Semaphore is set.
+// The commands of the base protocol, and Hello, which asks for session mode.
+// Those for locks are for semaphores too, where Request.Semaphore is set.
 const (
 	Lock    Command = iota + 1 // l, sl: acquire, waiting up to Timeout
 	Release                    // r, sr: end the hold of Token
@@ -22,11 +23,23 @@ const (
 	Auth                       // auth: show the secret
 	Ping                       // ping: nothing but an answer
 	Stats                      // stats: report who holds and who waits
+	Hello                      // hello: ask for session mode, with the words of a Greeting
+)
+
+// The commands that exist in frames only.
+const (
+	Cancel Command = iota + Hello + 1 // cancel: take the request, or the place, with the ID Ticket back
+	Beat                              // beat: start every lease of the session anew
+	Sync                              // sync: everything that was to be resumed has been named
+	Bye                               // bye: release everything and close
 )
 
 // words are the commands' names on the wire; with an "s" before them those of
 // one letter are about semaphores.
-var words = [...]string{Lock: "l", Release: "r", Renew: "n", Enqueue: "e", Wait: "w", Auth: "auth", Ping: "ping", Stats: "stats"}
+var words = [...]string{
+	Lock: "l", Release: "r", Renew: "n", Enqueue: "e", Wait: "w", Auth: "auth", Ping: "ping", Stats: "stats",
+	Hello: "hello", Cancel: "cancel", Beat: "beat", Sync: "sync", Bye: "bye",
+}
 
 // String returns the command's name on the wire, for locks.
 func (c Command) String() string {
@@ -39,59 +52,91 @@ func (c Command) String() string {
 // keyed says whether the command is about a key, and so exists for semaphores.
 func (c Command) keyed() bool { return c >= Lock && c <= Wait }
 
-// A Request is one request of the base protocol. Which fields count depends on
-// the command; the others are zero after reading and ignored in writing.
+// A Request is one request of the base protocol, or a frame of session mode if
+// it has an ID. Which fields count depends on that and on the command; the
+// others are zero after reading and ignored in writing.
 type Request struct {
+	// ID makes the request a frame and pairs it with its answer: at most MaxID,
+	// larger than every ID before it in the session, and 0 in the base protocol.
+	ID      uint64
 	Command Command
 	// Semaphore makes Lock, Release, Renew, Enqueue and Wait act on the
 	// semaphore of that name, not on the lock.
 	Semaphore bool
+	// NoTimeout makes Lock and Wait wait for ever, whatever Timeout says; in
+	// frames alone.
+	NoTimeout bool
 	// Key names what is locked. After RequestReader.Read it is part of the
 	// reader's buffer and valid until the next Read or Fill.
 	Key []byte
 	// Timeout is how long Lock and Wait wait; 0 tries once. It is written in
-	// whole seconds, rounded up, so that a wait never becomes a try.
+	// whole seconds, or in frames milliseconds, rounded up, so that a wait never
+	// becomes a try.
 	Timeout time.Duration
 	// TTL is the lease that Lock, Enqueue and Renew ask for; 0 leaves it to
-	// the server. It is written in whole seconds, rounded up.
+	// the server. It is written as Timeout is.
 	TTL time.Duration
 	// Limit is the number of slots, at least 1, of Lock and Enqueue on a
 	// semaphore.
 	Limit int
+	// Weight is how many of the slots Lock and Enqueue on a semaphore take; 0
+	// leaves it out, which means 1. Whether it fits the limit is not asked here.
+	// In frames alone.
+	Weight int
+	// Fences is how many fences the grant of Lock and Enqueue owns, its token's
+	// being the first; 0 leaves it out, which means 1. In frames alone.
+	Fences int
+	// Ticket is the ID of the Enqueue that Wait waits for, or of the request
+	// that Cancel takes back; in frames alone.
+	Ticket uint64
 	// Token names the hold for Release and Renew.
 	Token Token
 	// Secret is what Auth shows. After RequestReader.Read it is part of the
 	// reader's buffer, as Key is.
 	Secret []byte
+	// Hello is what Hello says. It is a copy, not part of a buffer.
+	Hello *Greeting
 }
 
-// Format prints the request without its token and secret, whatever the verb.
+// Format prints the request without its token, secret and session, whatever the
+// verb.
 func (r Request) Format(f fmt.State, _ rune) {
+	if r.ID != 0 {
+		fmt.Fprint(f, r.ID, " ") //nolint:errcheck // fmt.State keeps its own error
+	}
 	kind := ""
 	if r.Semaphore {
 		kind = "s"
 	}
-	fmt.Fprintf(f, "%s%s %q timeout=%v ttl=%v limit=%d", kind, r.Command, r.Key, r.Timeout, r.TTL, r.Limit) //nolint:errcheck // fmt.State keeps its own error
+	fmt.Fprintf(f, "%s%s %q timeout=%v ttl=%v limit=%d", kind, r.Command, r.Key, r.Timeout, r.TTL, r.Limit) //nolint:errcheck // as above
+	if r.ID != 0 {
+		fmt.Fprintf(f, " unlimited=%t weight=%d fences=%d ticket=%d", r.NoTimeout, r.Weight, r.Fences, r.Ticket) //nolint:errcheck // as above
+	}
+	if r.Hello != nil {
+		fmt.Fprintf(f, " %+v", *r.Hello) //nolint:errcheck // as above
+	}
 }
 
-// AppendRequest appends the request's three lines to dst. Durations are
-// rounded up to whole seconds; negative ones count as zero.
+// AppendRequest appends the request's three lines to dst: a frame if it has an
+// ID, and a request of the base protocol if not. Negative durations count as
+// zero.
 //
-// Key and Secret must have passed CheckKey and CheckSecret. A line feed in
-// either would smuggle in further requests, so AppendRequest panics on it; a
-// server's answer cannot bring that about, only a caller who did not check.
+// Key, Secret and the name in Hello must have passed CheckKey, CheckSecret and
+// CheckName. A line feed in any of them would smuggle in further requests, so
+// AppendRequest panics on it, and on what a request without an ID cannot say: a
+// server's answer cannot bring that about, only a caller with a bug.
 func AppendRequest(dst []byte, r *Request) []byte {
 	if bytes.IndexByte(r.Key, '\n') >= 0 || bytes.IndexByte(r.Secret, '\n') >= 0 {
 		panic("codec: bug: unchecked key or secret with a line feed in it")
 	}
+	if r.ID != 0 {
+		dst = append(strconv.AppendUint(dst, r.ID, 10), ' ')
+	} else if r.Command > Hello || r.NoTimeout {
+		panic("codec: bug: the base protocol has no such request")
+	}
 	if !r.Command.keyed() {
 		dst = append(append(dst, r.Command.String()...), "\n_\n"...)
-		if r.Command == Auth {
-			dst = append(dst, r.Secret...)
-		} else {
-			dst = append(dst, '_')
-		}
-		return append(dst, '\n')
+		return append(appendUnkeyed(dst, r), '\n')
 	}
 	if r.Semaphore {
 		dst = append(dst, 's')
@@ -101,43 +146,115 @@ func AppendRequest(dst []byte, r *Request) []byte {
 	return append(appendArguments(dst, r), '\n')
 }
 
-func appendArguments(dst []byte, r *Request) []byte {
-	sized := r.Semaphore // whether the limit comes next
+// appendUnkeyed appends the argument of a command that is about no key.
+func appendUnkeyed(dst []byte, r *Request) []byte {
 	switch r.Command {
-	case Release:
-		return r.Token.AppendHex(dst)
-	case Renew:
+	case Auth:
+		return append(dst, r.Secret...)
+	case Hello:
+		return appendGreeting(dst, r.Hello)
+	case Cancel:
+		return strconv.AppendUint(dst, r.Ticket, 10)
+	}
+	return append(dst, '_')
+}
+
+func appendGreeting(dst []byte, g *Greeting) []byte {
+	if CheckName(g.Name) != nil || !printable(g.Process) {
+		panic("codec: bug: unchecked name or process")
+	}
+	dst = append(strconv.AppendInt(dst, int64(g.Version), 10), ' ')
+	dst = append(dst, g.Name...)
+	if g.Resuming {
+		dst = g.Resume.AppendHex(append(dst, " resume="...))
+	}
+	if g.Process != "" {
+		dst = append(append(dst, " process="...), g.Process...)
+	}
+	if g.ReleaseOnClose {
+		dst = append(dst, " release-on-close"...)
+	}
+	return dst
+}
+
+// appendArguments appends each field with a blank behind it, and takes the last
+// of those away.
+func appendArguments(dst []byte, r *Request) []byte {
+	frame := r.ID != 0
+	switch r.Command {
+	case Release, Renew:
 		dst = append(r.Token.AppendHex(dst), ' ')
-		sized = false
-	case Lock:
-		dst = append(appendSeconds(dst, r.Timeout), ' ')
+	case Lock, Wait:
+		dst = append(appendTimeout(dst, r), ' ')
+	}
+	switch r.Command {
+	case Lock, Enqueue:
+		if r.Semaphore {
+			dst = appendSlots(dst, r)
+		}
+		fallthrough
+	case Renew:
+		if r.TTL > 0 {
+			dst = append(appendDuration(dst, r.TTL, frame), ' ')
+		}
 	case Wait:
-		return appendSeconds(dst, r.Timeout)
+		if frame {
+			dst = append(strconv.AppendUint(dst, r.Ticket, 10), ' ')
+		}
 	}
-	if sized {
-		dst = append(strconv.AppendInt(dst, int64(r.Limit), 10), ' ')
-	}
-	if r.TTL > 0 {
-		return appendSeconds(dst, r.TTL)
+	if frame && r.Fences > 0 && (r.Command == Lock || r.Command == Enqueue) {
+		return strconv.AppendInt(append(dst, "fences="...), int64(r.Fences), 10)
 	}
 	return bytes.TrimSuffix(dst, []byte{' '})
 }
 
-// appendSeconds rounds up: a lease or a wait of less than asked for would be a
+func appendTimeout(dst []byte, r *Request) []byte {
+	if r.NoTimeout {
+		return append(dst, '-')
+	}
+	return appendDuration(dst, r.Timeout, r.ID != 0)
+}
+
+// appendSlots appends the limit, and in frames the weight, without which no TTL
+// can follow.
+func appendSlots(dst []byte, r *Request) []byte {
+	dst = append(strconv.AppendInt(dst, int64(r.Limit), 10), ' ')
+	if r.ID != 0 && (r.Weight > 0 || r.TTL > 0) {
+		dst = append(strconv.AppendInt(dst, int64(r.Weight), 10), ' ')
+	}
+	return dst
+}
+
+// appendDuration rounds up: a lease or a wait of less than asked for would be a
 // broken promise, and zero means something else altogether.
-func appendSeconds(dst []byte, d time.Duration) []byte {
+func appendDuration(dst []byte, d time.Duration, frame bool) []byte {
+	d = max(d, 0)
+	if frame && d%time.Second != 0 {
+		millis := min((d-1)/time.Millisecond+1, math.MaxInt64/time.Millisecond)
+		return append(strconv.AppendInt(dst, int64(millis), 10), "ms"...)
+	}
 	seconds := int64(d / time.Second)
 	if d%time.Second > 0 {
 		seconds++
 	}
-	return strconv.AppendInt(dst, min(max(seconds, 0), maxSeconds), 10)
+	return strconv.AppendInt(dst, min(seconds, maxSeconds), 10)
 }
 
 // A RequestReader is the server's end of a connection: it reads requests. It
 // is not safe for concurrent use.
-type RequestReader struct{ lines lineBuffer }
+type RequestReader struct {
+	lines       lineBuffer
+	frame       bool
+	maxArgument int // of a frame that carries a value
+}
 
 // NewRequestReader returns a reader of the requests in r.
 func NewRequestReader(r io.Reader) *RequestReader {
 	return &RequestReader{lines: lineBuffer{r: r}}
 }
+
+// Frames makes all that is read from now on frames of session mode; what was
+// read ahead is kept. The arguments of frames that carry a value may have up to
+// maxArgument bytes, for which MaxArgument is the default; all others have the
+// caps of the base protocol.
+func (rr *RequestReader) Frames(maxArgument int) { rr.frame, rr.maxArgument = true, maxArgument }

@@ -6,7 +6,8 @@ import (
 )
 
 // ErrMalformed says that a request of three lines was read and makes no sense.
-// The connection is usable: the answer is Failed.
+// The connection is usable: the answer is Failed. A frame without a valid ID
+// cannot even be answered, and ends the connection.
 var ErrMalformed = errors.New("codec: malformed request")
 
 // ErrFull says that Fill has read ahead as much as it does.
@@ -17,7 +18,8 @@ const MaxAhead = 16 << 10
 
 // Read reads the next request into r. It returns
 //
-//   - ErrMalformed after three lines that are not a request;
+//   - ErrMalformed after three lines that are not a request; all that r has
+//     then is the ID of a frame, or 0 if that is what is wrong;
 //   - ErrTooLong as soon as a line is over its cap;
 //   - io.EOF between requests, and io.ErrUnexpectedEOF inside one;
 //   - any other error of the underlying reader as it is.
@@ -34,22 +36,41 @@ func (rr *RequestReader) Read(r *Request) error {
 	if err != nil {
 		return err
 	}
-	limit := MaxLine
-	if string(rr.lines.slice(0, wordEnd)) == words[Auth] {
-		limit = MaxSecret
-	}
-	argEnd, next, err := rr.line(argAt, limit)
+	argEnd, next, err := rr.line(argAt, rr.argumentCap(rr.lines.slice(0, wordEnd)))
 	if err != nil {
 		return err
 	}
 	b := &rr.lines
 	word, key, arg := b.slice(0, wordEnd), b.slice(keyAt, keyEnd), b.slice(argAt, argEnd)
 	b.consume(next)
-	if !parseRequest(r, word, key, arg) {
-		*r = Request{}
+	if rr.frame {
+		var ok bool
+		if r.ID, word, ok = cutID(word); !ok {
+			return ErrMalformed
+		}
+	}
+	if id := r.ID; !parseRequest(r, word, key, arg) {
+		*r = Request{ID: id}
 		return ErrMalformed
 	}
 	return nil
+}
+
+// argumentCap returns the cap on the third line of the request whose first line
+// is given.
+func (rr *RequestReader) argumentCap(line []byte) int {
+	if !rr.frame {
+		if string(line) == words[Auth] {
+			return MaxSecret
+		}
+		return MaxLine
+	}
+	// Values are not for this version, but a client that sends one is to hear
+	// "error" and keep its connection.
+	if _, word, ok := cutID(line); ok && string(word) == "put" {
+		return max(rr.maxArgument, MaxLine)
+	}
+	return MaxLine
 }
 
 // line is lineBuffer.line with the end of the input named as Read does.

@@ -19,19 +19,24 @@ type Token [16]byte
 // ParseToken reads 32 lower-case hexadecimal digits, and reports whether b is
 // exactly that. Upper case is refused, because a token has one spelling.
 func ParseToken(b []byte) (Token, bool) {
-	var t Token
+	t, ok := parseHex(b)
+	return Token(t), ok
+}
+
+// parseHex is not encoding/hex, which takes upper case too, and must be asked
+// for the length apart.
+func parseHex(b []byte) (id [16]byte, ok bool) {
 	if len(b) != tokenDigits {
-		return t, false
+		return id, false
 	}
-	// Not encoding/hex: it would take upper case too, and must be asked twice.
-	for i := range t {
+	for i := range id {
 		hi, lo := hexValue[b[2*i]], hexValue[b[2*i+1]]
 		if hi|lo > 0xf {
-			return Token{}, false
+			return [16]byte{}, false
 		}
-		t[i] = hi<<4 | lo
+		id[i] = hi<<4 | lo
 	}
-	return t, true
+	return id, true
 }
 
 // hexValue maps a lower-case hexadecimal digit to its value, and every other
