@@ -188,6 +188,9 @@ func (k *keeper) batch(class int) (batch, bool) {
 func (k *keeper) send(b batch) {
 	ctx, cancel := context.WithTimeout(k.client.life, b.timeout)
 	k.client.backend.Renew(ctx, b.renewals)
+	if ctx.Err() != nil {
+		b.unanswered()
+	}
 	cancel()
 
 	var after aftermath
@@ -202,6 +205,16 @@ func (k *keeper) send(b batch) {
 	k.wakeLocked()
 }
 
+// unanswered marks the renewals of which the backend said nothing when their
+// time was over, so that they are not taken for answers.
+func (b *batch) unanswered() {
+	for i := range b.renewals {
+		if r := &b.renewals[i]; r.Err == nil && r.Granted == 0 {
+			r.Err = fmt.Errorf("%w: no answer within %v", ErrUnavailable, b.timeout)
+		}
+	}
+}
+
 // applyLocked applies the outcome of one renewal.
 func (k *keeper) applyLocked(l *Lease, r *Renewal, stamp, now time.Duration, after *aftermath) {
 	l.renewal = nil
@@ -213,7 +226,10 @@ func (k *keeper) applyLocked(l *Lease, r *Renewal, stamp, now time.Duration, aft
 		return
 	}
 	switch {
-	case r.Err == nil && r.Granted > 0:
+	case r.Err == nil && r.Granted <= 0:
+		k.loseLocked(l, fmt.Errorf("%w: renewed for %v", ErrLost, r.Granted), after)
+		return
+	case r.Err == nil:
 		l.attempts = 0
 		l.hold.renewed(stamp, grantedTTL(r.TTL, r.Granted), &l.acquirer.settings.terms, rand.Float64())
 	case errors.Is(r.Err, ErrLost):

@@ -1,0 +1,266 @@
+package locker_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/distributed-go/distributed/locker"
+)
+
+// TestRenewalKeepsALease for a day, with the TTL in every renewal, between 0.3
+// and a third of the TTL after the one before.
+func TestRenewalKeepsALease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		l := acquire(t, newClient(t, f, locker.WithTTL(time.Minute)), "k")
+		time.Sleep(24 * time.Hour)
+		sure(t, l.Check())
+		last := time.Duration(0)
+		renewals := f.of("renew")
+		if n := len(renewals); n < 24*60*3 || n > 24*60*10/3 {
+			t.Errorf("%d renewals in a day", n)
+		}
+		for _, r := range renewals {
+			if gap := r.at - last; gap < 18*time.Second || gap > 20*time.Second {
+				t.Fatalf("a renewal %v after the one before", gap)
+			}
+			last = r.at
+			exactly(t, "TTL", r.ttl, time.Minute)
+			exactly(t, "attempt", r.attempt, 1)
+		}
+		sure(t, l.Release(t.Context()))
+	})
+}
+
+// TestRenewalSaysTheBackendsDefault where no TTL was asked for.
+func TestRenewalSaysTheBackendsDefault(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		l := acquire(t, newClient(t, f, locker.WithTTL(0)), "k")
+		exactly(t, "TTL asked for", f.of("acquire")[0].ttl, 0)
+		time.Sleep(time.Minute)
+		for _, r := range f.of("renew") {
+			exactly(t, "TTL of a renewal", r.ttl, 33*time.Second)
+		}
+		sure(t, l.Release(t.Context()))
+	})
+}
+
+// TestRenewalFailsAndSucceeds: transient errors at the first n attempts cost
+// nothing but the attempts.
+func TestRenewalFailsAndSucceeds(t *testing.T) {
+	for name, fail := range map[string]func(context.Context, []locker.Renewal){
+		"refused": func(_ context.Context, rs []locker.Renewal) { rs[0].Err = locker.ErrUnavailable },
+		"unknown": func(_ context.Context, rs []locker.Renewal) { rs[0].Err = errors.New("what?") },
+		"frozen":  frozenRenew,
+		"silent":  func(ctx context.Context, _ []locker.Renewal) { <-ctx.Done() }, // sets neither field
+	} {
+		for n := range 4 {
+			t.Run(fmt.Sprint(name, " ", n), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					f := newFake()
+					f.renew = func(ctx context.Context, rs []locker.Renewal) {
+						if len(f.of("renew")) <= n {
+							fail(ctx, rs)
+							return
+						}
+						f.extend(rs)
+					}
+					infos := new(record[locker.RenewedInfo])
+					l := acquire(t, newClient(t, f, locker.WithTrace(&locker.Trace{Renewed: infos.add})), "k")
+					lost := l.Lost()
+					time.Sleep(8500 * time.Millisecond)
+					sure(t, l.Check())
+					if closed(lost) {
+						t.Error("Lost is closed")
+					}
+					for i, r := range f.of("renew")[:n+1] {
+						exactly(t, "attempt", r.attempt, i+1)
+						exactly(t, "TTL", r.ttl, ttl)
+						exactly(t, "traced attempt", infos.all()[i].Attempt, i+1)
+						exactly(t, "traced success", infos.all()[i].Err == nil, i == n)
+					}
+					time.Sleep(time.Minute)
+					sure(t, l.Check())
+					exactly(t, "attempt after a success", f.of("renew")[n+1].attempt, 1)
+					sure(t, l.Release(t.Context()))
+				})
+			})
+		}
+	}
+}
+
+// TestRenewalIsNeverAnswered: at least four attempts, then loss at the deadline.
+func TestRenewalIsNeverAnswered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		f.renew = frozenRenew
+		lostAt := new(record[time.Duration])
+		l := acquire(t, newClient(t, f, locker.WithTrace(&locker.Trace{Lost: func(i locker.LostInfo) {
+			lostAt.add(f.now())
+			matches(t, i.Err, locker.ErrLost)
+			exactly(t, "key", i.Key, "k")
+		}})), "k")
+		<-l.Lost()
+		exactly(t, "lost at", f.now(), believed(ttl))
+		matches(t, l.Check(), locker.ErrLost)
+		matches(t, l.Err(), locker.ErrLost)
+		synctest.Wait()
+		exactly(t, "traced", fmt.Sprint(lostAt.all()), fmt.Sprint([]time.Duration{believed(ttl)}))
+		if n := len(f.of("renew")); n < 4 {
+			t.Errorf("%d attempts before the deadline", n)
+		}
+		for i, r := range f.of("renew") {
+			exactly(t, "attempt", r.attempt, i+1)
+		}
+		time.Sleep(time.Minute)
+		if n := len(f.of("renew")); n > 6 {
+			t.Errorf("%d attempts: they went on after the loss", n)
+		}
+		matches(t, l.Release(t.Context()), locker.ErrLost)
+		exactly(t, "releases", len(f.of("release")), 0)
+	})
+}
+
+// TestRenewalIsRefused: lost at once, and for ever.
+func TestRenewalIsRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		why := errors.New("gone with the server")
+		f.renew = func(_ context.Context, rs []locker.Renewal) {
+			rs[0].Err = fmt.Errorf("%w: %w", locker.ErrLost, why)
+		}
+		l := acquire(t, newClient(t, f), "k")
+		<-l.Lost()
+		if at := f.now(); at > ttl/3 {
+			t.Errorf("lost at %v: not at once", at)
+		}
+		matches(t, l.Check(), locker.ErrLost, why)
+		matches(t, l.Err(), locker.ErrLost, why)
+		f.set(func() { f.renew = nil })
+		time.Sleep(time.Minute)
+		matches(t, l.Check(), locker.ErrLost, why)
+		exactly(t, "renewals", len(f.of("renew")), 1)
+	})
+}
+
+// TestRenewalAnsweredTTL: belief follows what is answered, and an answer of no
+// time ends it.
+func TestRenewalAnsweredTTL(t *testing.T) {
+	for _, c := range []struct {
+		answered time.Duration
+		want     time.Duration // 0: lost
+	}{
+		{ttl, ttl}, {4 * time.Second, 4 * time.Second}, {time.Second, time.Second}, {time.Hour, ttl}, {0, 0}, {-1, 0}, {-time.Hour, 0},
+	} {
+		t.Run(c.answered.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFake()
+				f.renew = func(_ context.Context, rs []locker.Renewal) {
+					f.extend(rs)
+					rs[0].Granted = c.answered
+				}
+				l := acquire(t, newClient(t, f), "k")
+				time.Sleep(ttl / 3)
+				synctest.Wait()
+				stamp := f.of("renew")[0].at
+				if c.want == 0 {
+					matches(t, l.Check(), locker.ErrLost)
+					if !closed(l.Lost()) {
+						t.Error("Lost is open")
+					}
+					return
+				}
+				sure(t, l.Check())
+				exactly(t, "deadline", l.Deadline().Sub(f.start)-stamp, believed(c.want))
+				exactly(t, "TTL", l.TTL(), c.want)
+				time.Sleep(time.Minute)
+				sure(t, l.Check())
+				for _, r := range f.of("renew") {
+					exactly(t, "TTL asked for", r.ttl, ttl)
+				}
+				sure(t, l.Release(t.Context()))
+			})
+		})
+	}
+}
+
+// TestLateRenewal: an answer that comes after the deadline does not bring the
+// lease back, not even if the server says that it is still held.
+func TestLateRenewal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		f.renew = func(_ context.Context, rs []locker.Renewal) { // ignores its context
+			time.Sleep(9 * time.Second)
+			for i := range rs {
+				rs[i].Granted = rs[i].TTL
+			}
+		}
+		l := acquire(t, newClient(t, f), "k")
+		time.Sleep(15 * time.Second)
+		matches(t, l.Check(), locker.ErrLost)
+		exactly(t, "lost", closed(l.Lost()), true)
+	})
+}
+
+// TestLossWithoutAListenerIsLogged, and with one it is not.
+func TestLossWithoutAListenerIsLogged(t *testing.T) {
+	for name, c := range map[string]struct {
+		listen func(*locker.Lease)
+		trace  *locker.Trace
+		want   int
+	}{
+		"nobody":  {func(*locker.Lease) {}, nil, 1},
+		"check":   {func(l *locker.Lease) { l.Check(); l.Err(); l.Deadline(); l.TTL() }, nil, 1},
+		"lost":    {func(l *locker.Lease) { l.Lost() }, nil, 0},
+		"context": {func(l *locker.Lease) { l.Context(context.Background()) }, nil, 0},
+		"trace":   {func(*locker.Lease) {}, &locker.Trace{Lost: func(locker.LostInfo) {}}, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFake()
+				f.renew = frozenRenew
+				book := newLogbook()
+				l := acquire(t, newClient(t, f, locker.WithLogger(slog.New(book)), locker.WithTrace(c.trace)), "k")
+				c.listen(l)
+				time.Sleep(time.Minute)
+				exactly(t, "log lines", len(book.lines), c.want)
+				exactly(t, "log lines about the loss", book.with("lease lost"), c.want)
+			})
+		})
+	}
+}
+
+// A granter grants and renews everything and remembers nothing.
+type granter struct {
+	tokens, batches, renewals, releases atomic.Int64
+}
+
+func (g *granter) String() string { return "granter://" }
+
+func (g *granter) Acquire(_ context.Context, req locker.Request) (locker.Grant, error) {
+	n := g.tokens.Add(1)
+	return locker.Grant{Token: locker.Token{byte(n), byte(n >> 8), byte(n >> 16), byte(n >> 24)}, Fence: uint64(n), TTL: req.TTL}, nil
+}
+
+func (g *granter) Renew(_ context.Context, rs []locker.Renewal) {
+	g.batches.Add(1)
+	g.renewals.Add(int64(len(rs)))
+	for i := range rs {
+		rs[i].Granted = rs[i].TTL
+	}
+}
+
+func (g *granter) Release(context.Context, locker.Hold) error {
+	g.releases.Add(1)
+	return nil
+}
+
+func (g *granter) Close() error { return nil }
+
