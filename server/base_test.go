@@ -409,24 +409,3 @@ func TestStats(t *testing.T) {
 			`"idle_locks":[{"key":"idle","idle_s":1.5}],"idle_semaphores":[{"key":"idle","idle_s":1.5}]}`)
 	})
 }
-
-func TestStatsOfMoreKeysThanItLists(t *testing.T) {
-	inVirtualTime(t, server.Config{DefaultLeaseTTL: time.Hour}, func(t *testing.T, s *server.Server) {
-		p := connect(s)
-		const keys, batch = 100_500, 500
-		for i := 0; i < keys; i += batch {
-			var requests []string
-			for j := range batch {
-				requests = append(requests, fmt.Sprintf("l|%d|0", i+j))
-			}
-			go p.send(wire(requests...)) // a pipe has no room for the answers
-			for range batch {
-				p.granted(t, "3600")
-			}
-		}
-		report := s.Stats()
-		if n := len(report.Locks); n != 100_000 || !strings.HasPrefix(p.do(t, "stats|_|_"), "ok {") {
-			t.Errorf("%d rows", n)
-		}
-	})
-}

@@ -35,7 +35,7 @@ var (
 
 // A conn is the transport of one connection: it reads, collects answers and
 // writes them, each in time. All of it belongs to the connection's goroutine,
-// but for wake and stop.
+// but for wake, stop and kill.
 type conn struct {
 	nc       net.Conn             // over TLS, if it is spoken
 	raw      net.Conn             // without
@@ -46,8 +46,8 @@ type conn struct {
 
 	due           time.Duration // when the next request must be complete
 	fresh         bool          // due is to be counted from the next read on
-	readDeadline  time.Duration // no later than due; 0 if unknown
-	writeDeadline time.Duration
+	readDeadline  time.Duration // what nc was told last; 0 to tell it again
+	writeDeadline time.Duration // what nc was told last
 
 	waiting bool          // Read returns when it is woken
 	woken   chan struct{} // has room for one; full after wake

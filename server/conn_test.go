@@ -262,37 +262,43 @@ func TestAGrantBeforeAHalfCloseCanBeRead(t *testing.T) {
 }
 
 // TestCancelsAroundTheGrant races releases with half-closes: whatever comes
-// first, nothing is left, and nobody is told of a lock that somebody else has.
+// first, nothing is left that nobody was told of, also where holds survive
+// their connection.
 func TestCancelsAroundTheGrant(t *testing.T) {
-	s, connect := overTCP(t, server.Config{})
-	granted := 0
-	for i := range 300 {
-		holder, waiter := connect(), connect()
-		token := holder.grant(t, "l|k|0")
-		waiter.ask(t, "l|k|100")
-		// A pause that differs, so that the two meet at different points.
-		for range i % 50 {
-			s.Stats()
+	for _, keep := range []bool{false, true} {
+		s, connect := overTCP(t, server.Config{KeepOnDisconnect: keep})
+		granted := 0
+		for i := range 300 {
+			holder, waiter := connect(), connect()
+			token := holder.grant(t, "l|k|0")
+			waiter.ask(t, "l|k|100")
+			// A pause that differs, so that the two meet at different points.
+			for range i % 50 {
+				s.Stats()
+			}
+			go holder.send(wire("r|k|" + token))
+			if err := waiter.nc.(*net.TCPConn).CloseWrite(); err != nil {
+				t.Fatal(err)
+			}
+			answer, err := io.ReadAll(waiter.r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := holder.get(t); got != "ok" {
+				t.Fatalf("release was answered %q", got)
+			}
+			if len(answer) > 0 {
+				granted++
+				if keep {
+					holder.expect(t, "r|k|"+string(answer[3:35]), "ok")
+				}
+			}
+			eventually(t, "nothing is held", func() bool { return len(s.Stats().Locks) == 0 })
+			holder.nc.Close()
+			waiter.nc.Close()
 		}
-		go holder.send(wire("r|k|" + token))
-		if err := waiter.nc.(*net.TCPConn).CloseWrite(); err != nil {
-			t.Fatal(err)
-		}
-		answer, err := io.ReadAll(waiter.r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if len(answer) > 0 {
-			granted++
-		}
-		if got := holder.get(t); got != "ok" {
-			t.Fatalf("release was answered %q", got)
-		}
-		eventually(t, "nothing is held", func() bool { return len(s.Stats().Locks) == 0 })
-		holder.nc.Close()
-		waiter.nc.Close()
+		t.Logf("keep=%v: %d of 300 were granted before they were cancelled", keep, granted)
 	}
-	t.Logf("%d of 300 were granted before they were cancelled", granted)
 }
 
 func TestWhatIsHeldEndsWithItsConnection(t *testing.T) {

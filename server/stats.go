@@ -22,14 +22,18 @@ func (s *Server) Stats() codec.ServerStats {
 	s.mu.Lock()
 	report := codec.ServerStats{Connections: len(s.members)}
 	s.mu.Unlock()
-	keys := s.snapshot()
+	fill(&report, s.snapshot())
+	return report
+}
+
+// fill puts the keys into the report, as many as it may have rows.
+func fill(report *codec.ServerStats, keys []table.KeyInfo) {
 	slices.SortFunc(keys, func(a, b table.KeyInfo) int {
 		return cmp.Or(cmp.Compare(min(b.Holders, 1), min(a.Holders, 1)), cmp.Compare(a.Key, b.Key))
 	})
 	for _, k := range keys[:min(len(keys), maxRows)] {
-		addRow(&report, k)
+		addRow(report, k)
 	}
-	return report
 }
 
 // longCopy is what a copy of the table may take without a pause after it.
