@@ -93,6 +93,13 @@ func (f *fake) of(op string) []call {
 	return slices.DeleteFunc(slices.Clone(f.calls), func(c call) bool { return c.op != op })
 }
 
+// count counts all calls.
+func (f *fake) count() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.calls)
+}
+
 func (f *fake) Acquire(ctx context.Context, req locker.Request) (locker.Grant, error) {
 	f.mu.Lock()
 	f.recordLocked(call{op: "acquire", key: req.Key, ttl: req.TTL})

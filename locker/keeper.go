@@ -27,10 +27,28 @@ type keeper struct {
 	running bool          // run was started; guarded by mu
 	closed  bool          // guarded by mu
 
-	// renewers are by class, the binary order of magnitude of the TTL: a batch
-	// may take a sixth of its shortest TTL, and must not hold up renewals of
-	// leases that are much shorter than its own. Guarded by mu.
-	renewers [64]renewer
+	renewers map[class]*renewer // guarded by mu
+}
+
+// A class is of leases that are renewed together. A batch may take a sixth of
+// its shortest TTL. It must not hold up a lease that is much shorter than its
+// own, so classes are quarters of a binary order of magnitude, nor for long one
+// whose server answers, so leases that wait for a second attempt are apart.
+type class int
+
+// again is what the class of a lease grows by with the first attempt.
+const again class = 64 * 4
+
+// classOf returns the class of a lease that is granted for more than nothing,
+// after so many attempts to renew it.
+func classOf(granted time.Duration, attempts uint16) class {
+	magnitude := bits.Len64(uint64(granted))
+	quarter := uint64(granted) << (64 - magnitude) << 1 >> 62
+	c := class(magnitude-1)<<2 | class(quarter)
+	if attempts > 0 {
+		c += again
+	}
+	return c
 }
 
 // A renewer renews the leases of one class, a batch at a time.
@@ -43,10 +61,8 @@ type renewer struct {
 type renewal struct{ done chan struct{} }
 
 func newKeeper(c *Client) *keeper {
-	return &keeper{client: c, clock: c.settings.clock, nudge: make(chan struct{}, 1), sleeps: never}
+	return &keeper{client: c, clock: c.settings.clock, nudge: make(chan struct{}, 1), sleeps: never, renewers: make(map[class]*renewer)}
 }
-
-func classOf(ttl time.Duration) int { return bits.Len64(uint64(ttl)) - 1 }
 
 // add keeps a new lease. The error says why it is lost already, or that the
 // Client is closed; then the lease is not kept.
@@ -139,17 +155,21 @@ func (k *keeper) tick() time.Duration {
 // enqueueLocked puts a lease into its class's next batch, and starts the
 // class's goroutine if it is not at work.
 func (k *keeper) enqueueLocked(l *Lease) {
-	class := classOf(l.hold.granted)
-	r := &k.renewers[class]
+	c := classOf(l.hold.granted, l.attempts)
+	r := k.renewers[c]
+	if r == nil {
+		r = new(renewer)
+		k.renewers[c] = r
+	}
 	r.due = append(r.due, l)
 	if !r.busy {
-		r.busy = k.client.background(func() { k.renew(class) })
+		r.busy = k.client.background(func() { k.renew(c) })
 	}
 }
 
 // renew renews the leases of a class until none is due.
-func (k *keeper) renew(class int) {
-	for b, ok := k.batch(class); ok; b, ok = k.batch(class) {
+func (k *keeper) renew(c class) {
+	for b, ok := k.batch(c); ok; b, ok = k.batch(c) {
 		k.send(b)
 	}
 }
@@ -164,16 +184,16 @@ type batch struct {
 }
 
 // batch takes what is due in a class, or puts its goroutine to rest.
-func (k *keeper) batch(class int) (batch, bool) {
+func (k *keeper) batch(c class) (batch, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	r := &k.renewers[class]
+	r := k.renewers[c]
 	b := batch{stamp: k.clock(), timeout: never, renewal: &renewal{done: make(chan struct{})}}
 	for _, l := range r.due {
 		if l.state != held {
 			continue
 		}
-		l.attempts++
+		l.attempts = max(l.attempts, l.attempts+1) // it stays at its largest value
 		l.renewal = b.renewal
 		b.leases = append(b.leases, l)
 		b.renewals = append(b.renewals, Renewal{Hold: l.handle(), TTL: l.hold.ttl, Attempt: int(l.attempts)})

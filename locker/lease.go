@@ -27,9 +27,9 @@ type Lease struct {
 
 	hold     hold
 	state    leaseState
-	heapPos  int32 // in keeper.heap; -1 outside
-	attempts int32 // to renew it, since the last that was answered
-	err      error // why it was lost, or nil
+	heapPos  int32  // in keeper.heap; -1 outside
+	attempts uint16 // to renew it, since the last that was answered
+	err      error  // why it was lost, or nil
 	renewal  *renewal
 	lost     chan struct{} // closed on loss; nil until asked for
 	work     *work         // what Context derives from; nil until asked for
