@@ -101,9 +101,7 @@ func (s *server) authenticate(ctx context.Context, nc net.Conn, answers *codec.A
 	if len(s.b.cfg.secret) == 0 {
 		return nil
 	}
-	past := time.Unix(1, 0)
-	stop := context.AfterFunc(ctx, func() { nc.SetDeadline(past) }) //nolint:errcheck // the read fails all the same
-	defer stop()
+	defer context.AfterFunc(ctx, func() { nc.Close() })() //nolint:errcheck // it fails what is under way
 	req := codec.Request{Command: codec.Auth, Secret: s.b.cfg.secret}
 	if _, err := nc.Write(codec.AppendRequest(nil, &req)); err != nil {
 		return s.unreachable("authenticate to", err)

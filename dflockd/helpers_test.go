@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -39,6 +40,7 @@ func (d duplex) Close() error                { return errors.Join(d.Conn.Close()
 
 // A network is what a backend dials into during a test, in memory.
 type network struct {
+	wg    sync.WaitGroup // those who serve
 	mu    sync.Mutex
 	dials map[string]int
 	serve map[string]func(net.Conn) // by address; nobody is there: refused
@@ -86,7 +88,7 @@ func (n *network) dial(_ context.Context, addr string) (net.Conn, error) {
 		return nil, errRefused
 	}
 	a, b := n.pipe()
-	go f(b)
+	n.wg.Go(func() { f(b) })
 	return a, nil
 }
 
@@ -111,6 +113,7 @@ func stockBubble(t *testing.T, cfg stocktest.Config, f func(*testing.T, *stock),
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		n, srv := newNetwork(), stocktest.New(cfg)
+		defer n.wg.Wait()
 		defer srv.Close()
 		n.listen(where, srv.ServeConn)
 		b := newBackend(t, []string{where}, append([]Option{WithDialer(n.dial)}, opts...)...)
@@ -214,19 +217,16 @@ func scriptBubble(t *testing.T, f func(s *script, number int), test func(*testin
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		n := newNetwork()
-		var wg sync.WaitGroup
-		number := 0
+		var number atomic.Int64
 		n.listen(where, func(nc net.Conn) {
-			wg.Add(1)
-			defer wg.Done()
-			number++
+			number := int(number.Add(1))
 			defer nc.Close()
 			f(newScript(t, n, nc, number), number)
 		})
 		b := newBackend(t, []string{where}, append([]Option{WithDialer(n.dial)}, opts...)...)
 		test(t, b, n)
 		b.Close()
-		wg.Wait()
+		n.wg.Wait()
 	})
 }
 
@@ -268,6 +268,3 @@ func token(n int) string { return fmt.Sprintf("%016x%016x", n, 0xabc) }
 
 // granted is the answer that grants token(n).
 func granted(n int) string { return "ok " + token(n) + " 33" }
-
-// pingLines is how a ping looks on the wire.
-const pingLines = "r|_|00000000000000000000000000000000"

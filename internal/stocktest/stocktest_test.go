@@ -188,7 +188,7 @@ func TestMalformedAndUnknownRequestsClose(t *testing.T) {
 
 func TestSilenceIsClosedWithAnUnaskedError(t *testing.T) {
 	bubble(t, Config{}, func(t *testing.T, s *Server) {
-		a, b := connect(t, s), connect(t, s)
+		a := connect(t, s)
 		a.ask("l|k|0 120")
 		a.expect("ok TOKEN 120")
 		began := time.Now()
@@ -197,7 +197,7 @@ func TestSilenceIsClosedWithAnUnaskedError(t *testing.T) {
 			t.Errorf("closed after %v", took)
 		}
 		a.expectClosed()
-		b = connect(t, s)
+		b := connect(t, s)
 		b.ask("l|k|0")
 		b.expect("ok TOKEN 33")
 	})
