@@ -15,6 +15,11 @@ type Request struct {
 	Limit int
 	// Weight is what the lease takes of the limit, from 1 to all of it.
 	Weight int
+	// Fences is how many fences the grant takes from the counter, at most
+	// MaxFences: it owns its token's fence and those after it. 0 is 1.
+	Fences int
+	// Ticket says that the session's beats renew the grant only after Collect.
+	Ticket bool
 	// Try asks not to queue.
 	Try bool
 	// WaitUntil is the instant at which to stop waiting; 0 is never, and one
@@ -23,6 +28,10 @@ type Request struct {
 	// Tag is put into the lease.
 	Tag any
 }
+
+// MaxFences bounds what one grant takes from the counter, so that no client can
+// use it up.
+const MaxFences = 1 << 20
 
 // check returns the limit that the request means, or why it can never be
 // granted.
@@ -34,6 +43,8 @@ func (r *Request) check() (limit int, err error) {
 	switch {
 	case r.Weight < 1 || r.Weight > limit:
 		return 0, ErrWeight
+	case r.Fences < 0 || r.Fences > MaxFences:
+		return 0, ErrFences
 	case r.TTL <= 0:
 		return 0, ErrTTL
 	}
@@ -41,10 +52,11 @@ func (r *Request) check() (limit int, err error) {
 }
 
 // Acquire asks for a lease and returns it Granted or Queued. The error is
-// ErrLocked, ErrLimitMismatch, ErrTooManyKeys, ErrTooManyWaiters, ErrWeight or
-// ErrTTL; the table then holds nothing of the request.
+// ErrLocked, ErrLimitMismatch, ErrTooManyKeys, ErrTooManyWaiters, ErrWeight,
+// ErrFences or ErrTTL; the table then holds nothing of the request. A session
+// that asks is heard.
 func (t *Table) Acquire(now time.Duration, r Request) (*Lease, error) {
-	t.Advance(now)
+	t.Heard(now, r.Owner)
 	limit, err := r.check()
 	if err != nil {
 		return nil, err
@@ -55,7 +67,7 @@ func (t *Table) Acquire(now time.Duration, r Request) (*Lease, error) {
 			return nil, err
 		}
 	}
-	free := e.queue.first == nil && e.fits(r.Weight)
+	free := e.waiting == e.absent && e.fits(r.Weight)
 	switch {
 	case e.limit != limit:
 		return nil, ErrLimitMismatch
@@ -65,7 +77,10 @@ func (t *Table) Acquire(now time.Duration, r Request) (*Lease, error) {
 	case t.cfg.MaxWaiters > 0 && int(e.waiting) >= t.cfg.MaxWaiters:
 		return nil, ErrTooManyWaiters
 	}
-	l := &Lease{Tag: r.Tag, entry: e, owner: r.Owner, ttl: r.TTL, weight: r.Weight}
+	l := &Lease{Tag: r.Tag, entry: e, owner: r.Owner, ttl: r.TTL, weight: r.Weight, marks: named, mac: uint64(max(r.Fences, 1))}
+	if r.Ticket {
+		l.marks |= ticket
+	}
 	r.Owner.leases.push(byOwner, l)
 	if free {
 		t.grant(l)
@@ -105,10 +120,16 @@ func (t *Table) grant(l *Lease) {
 	if e.idle {
 		t.idle.remove(e)
 	}
-	t.fence++
 	l.state = Granted
-	l.number = t.fence
+	l.number = t.fence + 1
+	t.fence += l.mac
 	l.mac = t.cfg.Sign(e.kind, e.key, l.number, e.limit, l.weight)
+	if l.owner.session && l.marks&ticket == 0 {
+		l.marks |= beaten
+	}
+	if e.holding == 0 {
+		e.since = t.now
+	}
 	e.hold(l)
 	t.held++
 	t.deadlines.set(l, after(t.now, l.ttl))
@@ -120,7 +141,7 @@ func (t *Table) leave(l *Lease, why Reason) {
 	t.deadlines.remove(l)
 	if l.state == Queued {
 		t.unqueue(l)
-		l.number = 0
+		l.number, l.mac = 0, 0
 	} else {
 		l.entry.unhold(l)
 		t.held--
@@ -130,21 +151,27 @@ func (t *Table) leave(l *Lease, why Reason) {
 
 // unqueue takes a lease out of its key's queue.
 func (t *Table) unqueue(l *Lease) {
+	if l.marks&absent != 0 {
+		l.back()
+	}
 	l.entry.queue.remove(byKey, l)
 	l.entry.waiting--
 	t.waiting--
 }
 
-// settle passes a key on after something left it: the heads of the queue are
-// granted for as long as they fit, and a key that nobody holds becomes idle.
+// settle passes a key on after something left it: the first of the queue who
+// are present are granted for as long as they fit, and a key that nobody holds
+// or waits for becomes idle.
 func (t *Table) settle(e *entry) {
-	for l := e.queue.first; l != nil && e.fits(l.weight); l = e.queue.first {
+	for l := present(e.queue.first); l != nil && e.fits(l.weight); {
+		next := l.links[byKey].next
 		t.deadlines.remove(l)
 		t.unqueue(l)
 		t.grant(l)
 		t.happened(EventGranted, l)
+		l = present(next)
 	}
-	if e.holding == 0 && !e.idle {
+	if e.holding == 0 && e.waiting == 0 && !e.idle {
 		t.idle.push(e, t.now)
 	}
 }

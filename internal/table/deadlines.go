@@ -4,7 +4,7 @@ import "time"
 
 // A due is a lease in the heap of deadlines.
 type due struct {
-	at    time.Duration // never later than the lease's deadline
+	at    time.Duration // never later than the lease is due
 	lease *Lease
 }
 
@@ -24,14 +24,20 @@ func (d due) before(e due) bool {
 
 // Deadlines is a binary heap of what happens to leases by itself. It knows
 // where each lease is, so that one can be moved or removed; and it is lazy: a
-// deadline that only moves later, as nearly all do, leaves the heap alone until
-// the lease has come to its top. A list per TTL would be simpler, but here
+// deadline that only moves later, as nearly all do and as a beat moves those of
+// a whole session, leaves the heap alone until the lease has come to its top. A list per TTL would be simpler, but here
 // callers choose any TTL, and waits end at any instant.
 type deadlines struct{ heap []due }
 
-// set gives the lease a deadline; 0 is none.
+// set gives the lease a deadline of its own; 0 is none.
 func (d *deadlines) set(l *Lease, at time.Duration) {
 	l.deadline = at
+	d.fix(l)
+}
+
+// fix follows a lease that may be due earlier than before.
+func (d *deadlines) fix(l *Lease) {
+	at := l.due()
 	switch {
 	case at == 0:
 		d.remove(l)
@@ -67,10 +73,11 @@ func (d *deadlines) remove(l *Lease) {
 func (d *deadlines) first() *Lease {
 	for len(d.heap) > 0 {
 		top := &d.heap[0]
-		if top.at == top.lease.deadline {
+		at := top.lease.due()
+		if top.at == at {
 			return top.lease
 		}
-		top.at = top.lease.deadline
+		top.at = at
 		d.down(0)
 	}
 	return nil

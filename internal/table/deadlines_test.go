@@ -18,7 +18,7 @@ func TestHeapIsASortedSlice(t *testing.T) {
 		for i := range 300 {
 			switch {
 			case len(live) == 0 || random.IntN(3) == 0:
-				l := &Lease{number: uint64(i), state: State(random.IntN(2))}
+				l := &Lease{owner: new(Owner), number: uint64(i), state: State(random.IntN(2))}
 				d.set(l, 1+time.Duration(random.IntN(50)))
 				live = append(live, l)
 			case random.IntN(2) == 0:
@@ -53,7 +53,7 @@ func TestRenewalLeavesTheHeapAlone(t *testing.T) {
 	var d deadlines
 	leases := make([]Lease, 64)
 	for i := range leases {
-		leases[i].number = uint64(i)
+		leases[i].owner, leases[i].number = new(Owner), uint64(i)
 		d.set(&leases[i], 100+time.Duration(i))
 	}
 	before := slices.Clone(d.heap)
@@ -70,7 +70,7 @@ func TestRenewalLeavesTheHeapAlone(t *testing.T) {
 
 func TestDeadlineOfNeverLeavesTheHeap(t *testing.T) {
 	var d deadlines
-	var l Lease
+	l := Lease{owner: new(Owner)}
 	d.set(&l, 5)
 	d.set(&l, 0)
 	if l.slot != 0 || len(d.heap) != 0 || d.first() != nil {

@@ -20,7 +20,17 @@
 //     room early: refusing a caller for the sake of a key that nobody uses
 //     would help nobody.
 //   - Fences come from one counter for all keys. They grow strictly with every
-//     grant, whatever is pruned in between.
+//     grant, whatever is pruned in between. A grant may take several.
+//
+// # Sessions
+//
+// An owner made by NewSession may fall silent and come back; [Table.Heard] says
+// when it was there. What it holds runs out by TTL alone. Where it waits it is
+// passed over, as if it were not in the queue, once it has been silent for half
+// of the waiting lease's TTL or five seconds, whichever is less; after the whole
+// TTL it loses the place. A beat renews all that a session holds with one stamp.
+// When it comes back over a new connection, Resume, Renew and Name, and Sync
+// find out what it still knows of; the rest is dropped.
 //
 // # Time
 //

@@ -2,9 +2,10 @@ package table
 
 import "time"
 
-// An entry is what the table knows of a key that has holders, or had some not
-// long ago. It has no waiters unless it has holders, because a weight is never
-// above the limit. It takes 96 bytes, one of the allocator's size classes.
+// An entry is what the table knows of a key that has holders or waiters, or had
+// some not long ago. If it has waiters but no holders then all who wait are
+// absent, because a weight is never above the limit. It takes 96 bytes, one of
+// the allocator's size classes.
 type entry struct {
 	key   string
 	limit int
@@ -16,11 +17,16 @@ type entry struct {
 	// The index finds holders by fence, once there are many of them.
 	index map[uint64]*Lease
 
-	// The neighbours in the list of idle entries, and since when it is there.
+	// The neighbours in the list of entries that nobody holds or waits for.
 	older, newer *entry
-	since        time.Duration
+
+	// The instant since which nobody holds or waits for it, or since which it
+	// has been held without a break. A lock's is that of its grant; an instant
+	// for each lease would put a lease into the next size class.
+	since time.Duration
 
 	waiting int32
+	absent  int32 // of those who wait, the ones to be passed over
 	holding int32
 	kind    Kind
 	idle    bool
@@ -28,6 +34,14 @@ type entry struct {
 
 // fits says whether the weight can be granted beside the holders.
 func (e *entry) fits(weight int) bool { return weight <= e.limit-e.used }
+
+// present returns the first of l and those behind it in the queue who is there.
+func present(l *Lease) *Lease {
+	for l != nil && l.marks&absent != 0 {
+		l = l.links[byKey].next
+	}
+	return l
+}
 
 // manyHolders is the number of holders from which on an index is worth its
 // memory: below, walking a list takes as long as a look-up.

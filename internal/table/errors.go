@@ -22,6 +22,10 @@ var (
 	// could never be granted.
 	ErrWeight = errors.New("table: weight is not between 1 and the limit")
 
+	// ErrFences says that a negative number of fences was asked for, or more
+	// than MaxFences.
+	ErrFences = errors.New("table: too many fences")
+
 	// ErrTTL says that a lease of no or negative length was asked for.
 	ErrTTL = errors.New("table: TTL is not positive")
 

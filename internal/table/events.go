@@ -10,6 +10,15 @@ const (
 	EventTimedOut
 	// EventExpired says that a granted lease ran out.
 	EventExpired
+	// EventAbandoned says that a queued lease of a session lost its place,
+	// because the session was silent for the lease's TTL.
+	EventAbandoned
+	// EventRevoked says that a granted lease was taken away by Force.
+	EventRevoked
+	// EventReleased says that a lease of a session was released by its token.
+	// It is an event because anybody who knows the token can do that, and the
+	// session's beats would never tell it.
+	EventReleased
 )
 
 // An Event is something that happened to a lease that was queued or held. What

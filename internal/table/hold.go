@@ -15,13 +15,13 @@ func (t *Table) Await(now time.Duration, l *Lease, until time.Duration) {
 }
 
 // Collect starts the TTL of a granted lease anew, because only now its holder
-// hears of it. The error is ErrExpired if the lease ran out before, and
+// hears of it; from here on the beats of its session renew it. The error is ErrExpired if the lease ran out before, and
 // ErrNotHeld if it is queued or ended otherwise.
 func (t *Table) Collect(now time.Duration, l *Lease) error {
 	t.Advance(now)
 	switch {
 	case l.state == Granted:
-		t.deadlines.set(l, after(t.now, l.ttl))
+		t.known(l)
 		return nil
 	case l.reason == Expired:
 		return ErrExpired
@@ -53,8 +53,18 @@ func (t *Table) Renew(now time.Duration, k Kind, key []byte, tok Token, ttl time
 		return 0, ErrNotHeld
 	}
 	l.ttl = ttl
-	t.deadlines.set(l, after(t.now, ttl))
+	t.known(l)
 	return l.Remaining(t.now), nil
+}
+
+// known starts the TTL of a granted lease anew, of which its session has just
+// shown that it knows.
+func (t *Table) known(l *Lease) {
+	l.marks = l.marks&^ticket | named
+	if l.owner.session {
+		l.marks |= beaten
+	}
+	t.deadlines.set(l, after(t.now, l.ttl))
 }
 
 // Release ends the lease that the token names and passes its key on. The error
@@ -64,8 +74,32 @@ func (t *Table) Release(now time.Duration, k Kind, key []byte, tok Token) error 
 	if l == nil {
 		return ErrNotHeld
 	}
+	if l.owner.session {
+		t.happened(EventReleased, l)
+	}
 	t.end(l, Released)
 	return nil
+}
+
+// Force takes a key away from all who hold it, and passes it on. It returns how
+// many did. Each hears of it by an event.
+func (t *Table) Force(now time.Duration, k Kind, key []byte) int {
+	t.Advance(now)
+	e := t.keys[k][string(key)]
+	if e == nil {
+		return 0
+	}
+	n := 0
+	for ; e.holders.first != nil; n++ {
+		l := e.holders.first
+		t.happened(EventRevoked, l)
+		t.leave(l, Revoked)
+		l.owner.leases.remove(byOwner, l)
+	}
+	if n > 0 {
+		t.settle(e)
+	}
+	return n
 }
 
 // find returns the lease that the token names at the instant now, or nil.
@@ -83,10 +117,15 @@ func (t *Table) find(now time.Duration, k Kind, key []byte, tok Token) *Lease {
 // can be used again.
 func (t *Table) Drop(now time.Duration, o *Owner, keepHeld bool) {
 	t.Advance(now)
+	t.drop(o, func(l *Lease) bool { return l.state == Queued || !keepHeld })
+}
+
+// drop ends those of the owner's leases that are to go.
+func (t *Table) drop(o *Owner, goes func(*Lease) bool) {
 	// All leave before any key is passed on, or else the owner's hold would
 	// be granted to the owner's next place in the same queue.
 	for l := o.leases.first; l != nil; l = l.links[byOwner].next {
-		if l.state == Queued || !keepHeld {
+		if goes(l) {
 			t.leave(l, Dropped)
 		}
 	}

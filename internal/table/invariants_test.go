@@ -39,7 +39,7 @@ func audit(t *Table, owners ...*Owner) error {
 }
 
 func auditEntry(e *entry, seen map[*Lease]bool) error {
-	used, holding, waiting := 0, 0, 0
+	used, holding, waiting, away := 0, 0, 0, 0
 	var last uint64
 	for l := e.holders.first; l != nil; l = l.links[byKey].next {
 		switch {
@@ -51,7 +51,7 @@ func auditEntry(e *entry, seen map[*Lease]bool) error {
 			return fmt.Errorf("fence %d does not find its lease", l.number)
 		}
 		seen[l], last = true, l.number
-		used += l.weight
+		used += l.Weight()
 		holding++
 	}
 	last = 0
@@ -61,22 +61,30 @@ func auditEntry(e *entry, seen map[*Lease]bool) error {
 			return fmt.Errorf("waiter in state %d, reason %d, seen %t", l.state, l.reason, seen[l])
 		case l.number <= last:
 			return fmt.Errorf("arrival %d after %d", l.number, last)
-		case l.weight > e.limit:
+		case l.Weight() > e.limit:
 			return fmt.Errorf("waiter of weight %d under limit %d", l.weight, e.limit)
 		}
 		seen[l], last = true, l.number
 		waiting++
+		if l.marks&absent != 0 {
+			away++
+		}
+		if l.marks&beaten != 0 || l.marks&absent != 0 && !l.owner.session {
+			return fmt.Errorf("waiter with marks %b", l.marks)
+		}
 	}
-	switch head := e.queue.first; {
+	switch head := present(e.queue.first); {
 	case used != e.used || used > e.limit:
 		return fmt.Errorf("%d used, counted %d, limit %d", used, e.used, e.limit)
 	case holding != int(e.holding) || waiting != int(e.waiting):
 		return fmt.Errorf("%d hold and %d wait, counted %d and %d", holding, waiting, e.holding, e.waiting)
+	case away != int(e.absent):
+		return fmt.Errorf("%d are absent, counted %d", away, e.absent)
 	case e.index != nil && len(e.index) != holding:
 		return fmt.Errorf("%d indexed of %d holders", len(e.index), holding)
 	case head != nil && e.fits(head.weight):
 		return fmt.Errorf("the head waits for %d with %d of %d used", head.weight, used, e.limit)
-	case e.idle != (holding == 0) || e.idle && waiting > 0:
+	case e.idle != (holding == 0 && waiting == 0):
 		return fmt.Errorf("idle is %t with %d holders and %d waiters", e.idle, holding, waiting)
 	}
 	return nil
@@ -107,14 +115,14 @@ func auditHeap(t *Table, live map[*Lease]bool) error {
 		switch {
 		case !live[l]:
 			return fmt.Errorf("heap: a lease in state %d that is nowhere else", l.state)
-		case int(l.slot) != i+1 || d.at > l.deadline:
-			return fmt.Errorf("heap: slot %d at %d, instant %v after deadline %v", l.slot, i, d.at, l.deadline)
+		case int(l.slot) != i+1 || d.at > l.due():
+			return fmt.Errorf("heap: slot %d at %d, instant %v after %v", l.slot, i, d.at, l.due())
 		case i > 0 && d.before(t.deadlines.heap[(i-1)/2]):
 			return fmt.Errorf("heap: %d before its parent", i)
 		}
 	}
 	for l := range live {
-		if l.slot == 0 && (l.state == Granted || l.deadline != 0) {
+		if l.slot == 0 && (l.state == Granted || l.due() != 0) {
 			return fmt.Errorf("a lease in state %d with deadline %v is not in the heap", l.state, l.deadline)
 		}
 	}
@@ -125,11 +133,18 @@ func auditHeap(t *Table, live map[*Lease]bool) error {
 func auditOwners(owners []*Owner, live map[*Lease]bool) error {
 	n := 0
 	for _, o := range owners {
+		away := 0
 		for l := o.leases.first; l != nil; l = l.links[byOwner].next {
 			if !live[l] || l.owner != o {
 				return fmt.Errorf("owner %d has a lease in state %d of owner %d", o.id, l.state, l.owner.id)
 			}
 			n++
+			if l.marks&absent != 0 {
+				away++
+			}
+		}
+		if away != int(o.absent) {
+			return fmt.Errorf("%d of owner %d are absent, counted %d", away, o.id, o.absent)
 		}
 	}
 	if n != len(live) {
@@ -149,7 +164,10 @@ func TestAuditSeesDamage(t *testing.T) {
 		"owner":         func(_ *Table, o *Owner, held, _ *Lease) { o.leases.remove(byOwner, held) },
 		"heap":          func(t *Table, _ *Owner, held, _ *Lease) { t.deadlines.remove(held) },
 		"heap too late": func(_ *Table, _ *Owner, held, _ *Lease) { held.deadline = 1 },
-		"count":         func(t *Table, _ *Owner, _, _ *Lease) { t.waiting++ },
+		"absent": func(_ *Table, _ *Owner, _, queued *Lease) {
+			queued.marks |= absent
+		},
+		"count": func(t *Table, _ *Owner, _, _ *Lease) { t.waiting++ },
 		"idle": func(t *Table, _ *Owner, held, _ *Lease) {
 			t.idle.push(held.entry, 0)
 		},

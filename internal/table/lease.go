@@ -42,8 +42,13 @@ const (
 	TimedOut
 	// Cancelled leases gave up their place in the queue.
 	Cancelled
-	// Dropped leases ended with their owner.
+	// Dropped leases ended with their owner, or were not named by the Sync of
+	// its resume.
 	Dropped
+	// Abandoned leases were queued, and their session was silent for their TTL.
+	Abandoned
+	// Revoked leases were taken away by Force.
+	Revoked
 )
 
 // A Token names a grant. The fence orders it among all grants of the table,
@@ -65,18 +70,31 @@ type Lease struct {
 	links [2]link // its neighbours by key and by owner
 
 	// The number is the order of arrival while queued, the fence from the grant
-	// on, and 0 if the lease ended without one: nothing needs two at once.
+	// on, and 0 if the lease ended without one: nothing needs two at once. In
+	// the same way mac is how many fences the grant will take while queued.
 	number uint64
 	mac    uint64
 
 	ttl      time.Duration
-	deadline time.Duration // when it runs out, or stops waiting; 0 is never
+	deadline time.Duration // when it runs out by itself, or stops waiting; 0 is never
 	weight   int
 
 	slot   int32 // 1 + its index in the heap of deadlines; 0: not in it
 	state  State
 	reason Reason
+	marks  marks
 }
+
+// Marks are what else is to know of a lease, in one byte because there is no
+// room for more.
+type marks uint8
+
+const (
+	ticket marks = 1 << iota // a grant of it counts for nothing before Collect
+	beaten                   // granted, and the beats of its session renew it
+	named                    // its session has named it since the last Resume
+	absent                   // queued, and passed over because its session is silent
+)
 
 // State says where the lease is in its life.
 func (l *Lease) State() State { return l.state }
@@ -117,15 +135,25 @@ func (l *Lease) Remaining(now time.Duration) time.Duration {
 	if l.state != Granted {
 		return 0
 	}
-	return max(l.deadline-now, 0)
+	return max(l.due()-now, 0)
 }
 
-// An Owner is whom leases belong to and end with: a connection, a session. It
-// knows its leases by a list that goes through them and costs nothing else.
-type Owner struct {
-	id     uint64
-	leases list
+// due returns the instant at which something happens to the lease by itself; 0
+// is never. It moves later, without a word to anybody, with each sign of life
+// of a session.
+func (l *Lease) due() time.Duration {
+	switch {
+	case l.state == Granted && l.marks&beaten != 0:
+		return max(l.deadline, after(l.owner.beat, l.ttl))
+	case l.state == Granted || !l.owner.session:
+		return l.deadline
+	}
+	at := after(l.owner.heard, patience(l.ttl))
+	if l.marks&absent != 0 {
+		at = after(l.owner.heard, l.ttl)
+	}
+	if l.deadline != 0 {
+		at = min(at, l.deadline)
+	}
+	return at
 }
-
-// ID returns the number that the owner was made with.
-func (o *Owner) ID() uint64 { return o.id }

@@ -15,10 +15,14 @@ type model struct {
 	rows      []*row // everything ever asked for, in order of arrival
 	keys      map[keyID]*modelKey
 	fence     uint64
+	owners    map[int]*modelOwner
 	idled     int // counts keys becoming idle
 	nextPrune time.Duration
 	events    []modelEvent
 }
+
+// A modelOwner is a session; other owners are not in the map.
+type modelOwner struct{ heard, beat time.Duration }
 
 type keyID struct {
 	kind Kind
@@ -28,8 +32,10 @@ type keyID struct {
 type modelKey struct {
 	limit int
 	idle  bool
-	since time.Duration
-	turn  int // the how-manieth key to become idle
+	since time.Duration // it is idle
+
+	heldSince time.Duration
+	turn      int // the how-manieth key to become idle
 }
 
 type row struct {
@@ -41,7 +47,35 @@ type row struct {
 	reason   Reason
 	arrival  int
 	fence    uint64
+	fences   int
 	deadline time.Duration // 0 is never
+
+	session *modelOwner // nil for other owners
+	ticket  bool
+	beaten  bool
+	named   bool
+	absent  bool
+}
+
+// due is when something happens to the row by itself; 0 is never.
+func (r *row) due() time.Duration {
+	s := r.session
+	switch {
+	case s == nil:
+		return r.deadline
+	case r.state == Granted && r.beaten:
+		return max(r.deadline, s.beat+r.ttl)
+	case r.state == Granted:
+		return r.deadline
+	}
+	silent := s.heard + min((r.ttl+1)/2, 5*time.Second)
+	if r.absent {
+		silent = s.heard + r.ttl
+	}
+	if r.deadline == 0 {
+		return silent
+	}
+	return min(silent, r.deadline)
 }
 
 type modelEvent struct {
@@ -50,7 +84,7 @@ type modelEvent struct {
 }
 
 func newModel(cfg Config) *model {
-	return &model{cfg: cfg, keys: make(map[keyID]*modelKey), fence: cfg.FirstFence}
+	return &model{cfg: cfg, keys: make(map[keyID]*modelKey), owners: make(map[int]*modelOwner), fence: cfg.FirstFence}
 }
 
 // in returns the key's rows in the given state, in order.
@@ -89,7 +123,7 @@ func (m *model) used(id keyID) int {
 func (m *model) nextDue() *row {
 	var first *row
 	for _, r := range m.rows {
-		if r.state == Ended || r.deadline == 0 {
+		if r.state == Ended || r.due() == 0 {
 			continue
 		}
 		if first == nil || dueBefore(r, first) {
@@ -101,8 +135,8 @@ func (m *model) nextDue() *row {
 
 func dueBefore(a, b *row) bool {
 	switch {
-	case a.deadline != b.deadline:
-		return a.deadline < b.deadline
+	case a.due() != b.due():
+		return a.due() < b.due()
 	case a.state != b.state:
 		return a.state == Granted
 	case a.state == Granted:
@@ -125,13 +159,18 @@ func (m *model) longestIdle() (keyID, *modelKey) {
 
 func (m *model) advance(now time.Duration) {
 	m.now = max(m.now, now)
-	for r := m.nextDue(); r != nil && r.deadline <= m.now; r = m.nextDue() {
-		kind, why := EventExpired, Expired
-		if r.state == Queued {
-			kind, why = EventTimedOut, TimedOut
+	for r := m.nextDue(); r != nil && r.due() <= m.now; r = m.nextDue() {
+		switch {
+		case r.state == Granted:
+			m.fall(r, EventExpired, Expired)
+		case r.due() == r.deadline:
+			m.fall(r, EventTimedOut, TimedOut)
+		case r.absent:
+			m.fall(r, EventAbandoned, Abandoned)
+		default:
+			r.absent = true
+			m.settle(r.id)
 		}
-		m.events = append(m.events, modelEvent{r, kind})
-		m.end(r, why)
 	}
 	pruned := false
 	for id, k := m.longestIdle(); k != nil && m.now >= m.nextPrune && k.since+m.cfg.MaxIdle <= m.now; id, k = m.longestIdle() {
@@ -149,40 +188,52 @@ func (m *model) next() (time.Duration, bool) {
 	if k != nil {
 		at = max(m.nextPrune, k.since+m.cfg.MaxIdle)
 	}
-	if r := m.nextDue(); r != nil && (k == nil || r.deadline < at) {
-		return r.deadline, true
+	if r := m.nextDue(); r != nil && (k == nil || r.due() < at) {
+		return r.due(), true
 	}
 	return at, k != nil
 }
 
+func (m *model) fall(r *row, kind EventKind, why Reason) {
+	m.events = append(m.events, modelEvent{r, kind})
+	m.end(r, why)
+}
+
 func (m *model) end(r *row, why Reason) {
-	r.state, r.reason = Ended, why
+	r.state, r.reason, r.absent = Ended, why, false
 	m.settle(r.id)
 }
 
 func (m *model) settle(id keyID) {
 	k := m.keys[id]
 	for _, r := range m.in(id, Queued) {
+		if r.absent {
+			continue
+		}
 		if m.used(id)+r.weight > k.limit {
 			break
 		}
 		m.grant(r)
 		m.events = append(m.events, modelEvent{r, EventGranted})
 	}
-	if len(m.in(id, Granted)) == 0 && !k.idle {
+	if len(m.in(id, Granted)) == 0 && len(m.in(id, Queued)) == 0 && !k.idle {
 		m.idled++
 		k.idle, k.since, k.turn = true, m.now, m.idled
 	}
 }
 
 func (m *model) grant(r *row) {
-	m.fence++
-	r.state, r.fence, r.deadline = Granted, m.fence, m.now+r.ttl
+	r.state, r.fence, r.deadline = Granted, m.fence+1, m.now+r.ttl
+	m.fence += uint64(max(r.fences, 1))
+	if len(m.in(r.id, Granted)) == 1 {
+		m.keys[r.id].heldSince = m.now
+	}
+	r.beaten = r.session != nil && !r.ticket
 	m.keys[r.id].idle = false
 }
 
 func (m *model) acquire(now time.Duration, owner int, q Request) (*row, error) {
-	m.advance(now)
+	m.heard(now, owner)
 	id := keyID{q.Kind, string(q.Key)}
 	limit := 1
 	if q.Kind == Semaphore {
@@ -190,6 +241,9 @@ func (m *model) acquire(now time.Duration, owner int, q Request) (*row, error) {
 	}
 	if q.Weight < 1 || q.Weight > limit {
 		return nil, ErrWeight
+	}
+	if q.Fences < 0 || q.Fences > MaxFences {
+		return nil, ErrFences
 	}
 	if q.TTL <= 0 {
 		return nil, ErrTTL
@@ -208,8 +262,11 @@ func (m *model) acquire(now time.Duration, owner int, q Request) (*row, error) {
 		return nil, ErrLimitMismatch
 	}
 	queue := m.in(id, Queued)
-	r := &row{id: id, owner: owner, ttl: q.TTL, weight: q.Weight, arrival: len(m.rows), deadline: q.WaitUntil}
-	if len(queue) == 0 && m.used(id)+q.Weight <= limit {
+	r := &row{
+		id: id, owner: owner, ttl: q.TTL, weight: q.Weight, arrival: len(m.rows), deadline: q.WaitUntil, fences: q.Fences,
+		session: m.owners[owner], ticket: q.Ticket, named: true,
+	}
+	if !slices.ContainsFunc(queue, func(r *row) bool { return !r.absent }) && m.used(id)+q.Weight <= limit {
 		m.rows = append(m.rows, r)
 		m.grant(r)
 		return r, nil
@@ -235,7 +292,7 @@ func (m *model) await(now time.Duration, r *row, until time.Duration) {
 func (m *model) collect(now time.Duration, r *row) error {
 	m.advance(now)
 	if r.state == Granted {
-		r.deadline = m.now + r.ttl
+		m.known(r)
 		return nil
 	}
 	if r.reason == Expired {
@@ -272,8 +329,70 @@ func (m *model) renew(now time.Duration, id keyID, fence uint64, ttl time.Durati
 	if r == nil {
 		return 0, ErrNotHeld
 	}
-	r.ttl, r.deadline = ttl, m.now+ttl
+	r.ttl = ttl
+	m.known(r)
 	return ttl, nil
+}
+
+func (m *model) known(r *row) {
+	r.deadline = m.now + r.ttl
+	r.ticket, r.named, r.beaten = false, true, r.session != nil
+}
+
+func (m *model) heard(now time.Duration, owner int) {
+	m.advance(now)
+	s := m.owners[owner]
+	if s == nil {
+		return
+	}
+	s.heard = m.now
+	for _, r := range m.rows {
+		if r.session == s {
+			r.absent = false
+		}
+	}
+	for _, r := range m.rows {
+		if r.session == s && r.state == Queued {
+			m.settle(r.id)
+		}
+	}
+}
+
+func (m *model) beat(now time.Duration, owner int) {
+	m.heard(now, owner)
+	if s := m.owners[owner]; s != nil {
+		s.beat = m.now
+	}
+}
+
+func (m *model) resume(now time.Duration, owner int) {
+	m.heard(now, owner)
+	for _, r := range m.rows {
+		if r.owner == owner {
+			if r.state == Granted {
+				r.deadline = r.due()
+			}
+			r.beaten, r.named = false, false
+		}
+	}
+}
+
+func (m *model) sync(now time.Duration, owner int) int {
+	m.heard(now, owner)
+	return m.dropIf(func(r *row) bool { return r.owner == owner && !r.named })
+}
+
+func (m *model) force(now time.Duration, id keyID) int {
+	m.advance(now)
+	holders := m.in(id, Granted)
+	for _, r := range holders {
+		m.events = append(m.events, modelEvent{r, EventRevoked})
+		r.state, r.reason = Ended, Revoked
+	}
+	if len(holders) > 0 {
+		m.settle(id)
+	}
+	return len(holders)
 }
 
 func (m *model) release(now time.Duration, id keyID, fence uint64) error {
@@ -282,22 +401,30 @@ func (m *model) release(now time.Duration, id keyID, fence uint64) error {
 	if r == nil {
 		return ErrNotHeld
 	}
+	if r.session != nil {
+		m.events = append(m.events, modelEvent{r, EventReleased})
+	}
 	m.end(r, Released)
 	return nil
 }
 
 func (m *model) drop(now time.Duration, owner int, keepHeld bool) {
 	m.advance(now)
+	m.dropIf(func(r *row) bool { return r.owner == owner && (r.state == Queued || !keepHeld) })
+}
+
+func (m *model) dropIf(goes func(*row) bool) int {
 	var gone []*row
 	for _, r := range m.rows {
-		if r.owner == owner && (r.state == Queued || r.state == Granted && !keepHeld) {
-			r.state, r.reason = Ended, Dropped
+		if r.state != Ended && goes(r) {
+			r.state, r.reason, r.absent = Ended, Dropped, false
 			gone = append(gone, r)
 		}
 	}
 	for _, r := range gone {
 		m.settle(r.id)
 	}
+	return len(gone)
 }
 
 func (m *model) snapshot(now time.Duration) []KeyInfo {
@@ -310,7 +437,13 @@ func (m *model) snapshot(now time.Duration) []KeyInfo {
 			Holders: len(holders), Waiters: len(m.in(id, Queued)),
 		}
 		if len(holders) > 0 {
-			i.Owner, i.ExpiresIn = uint64(holders[0].owner), holders[0].deadline-m.now
+			i.Owner, i.ExpiresIn = uint64(holders[0].owner), holders[0].due()-m.now
+			i.HeldFor, i.Name = m.now-k.heldSince, scriptName(holders[0].owner)
+		}
+		for _, r := range m.in(id, Queued) {
+			if r.absent {
+				i.Absent++
+			}
 		}
 		if k.idle {
 			i.Idle = m.now - k.since

@@ -579,8 +579,8 @@ func TestSnapshot(t *testing.T) {
 	slices.SortFunc(got, func(a, b KeyInfo) int { return int(a.Key[0]) - int(b.Key[0]) })
 	want := []KeyInfo{
 		{Kind: Semaphore, Key: "idle", Limit: 4, Idle: 2 * second},
-		{Kind: Lock, Key: "k", Limit: 1, Used: 1, Holders: 1, Waiters: 1, Owner: 7, ExpiresIn: 9 * second},
-		{Kind: Semaphore, Key: "s", Limit: 5, Used: 5, Holders: 2, Owner: 8, ExpiresIn: 9 * second},
+		{Kind: Lock, Key: "k", Limit: 1, Used: 1, Holders: 1, Waiters: 1, Owner: 7, ExpiresIn: 9 * second, HeldFor: second},
+		{Kind: Semaphore, Key: "s", Limit: 5, Used: 5, Holders: 2, Owner: 8, ExpiresIn: 9 * second, HeldFor: second},
 	}
 	if !slices.Equal(got, want) {
 		t.Fatalf("snapshot %+v\nwant %+v", got, want)

@@ -26,7 +26,9 @@ type script struct {
 	fences map[uint64]*Lease // all so far
 }
 
-const scriptOwners = 4
+const scriptOwners, scriptSessions = 5, 3 // all owners, and how many are sessions
+
+func scriptName(owner int) string { return string(rune('A' + owner)) }
 
 func newScript(bytes []byte) *script {
 	s := &script{bytes: bytes}
@@ -41,7 +43,13 @@ func newScript(bytes []byte) *script {
 	s.table, s.model = New(cfg), newModel(cfg)
 	s.fence, s.fences = cfg.FirstFence, make(map[uint64]*Lease)
 	for i := range scriptOwners {
-		s.owners = append(s.owners, s.table.NewOwner(uint64(i)))
+		o := s.table.NewOwner(uint64(i))
+		if i < scriptSessions {
+			o = s.table.NewSession(uint64(i))
+			s.model.owners[i] = new(modelOwner)
+		}
+		o.Name = scriptName(i)
+		s.owners = append(s.owners, o)
 	}
 	return s
 }
@@ -74,7 +82,7 @@ func (s *script) run() error {
 func (s *script) step() (call string, err error) {
 	// The clock may stand still and may fall back.
 	s.now = max(0, s.now+time.Duration(s.below(6)-1))
-	switch s.below(12) {
+	switch s.below(18) {
 	case 0, 1, 2, 3, 4:
 		return s.acquire()
 	case 5:
@@ -114,6 +122,44 @@ func (s *script) step() (call string, err error) {
 		s.model.drop(s.now, o, keep)
 		return fmt.Sprintf("drop %d, keep %t", o, keep), nil
 	}
+	return s.sessionStep()
+}
+
+// sessionStep is step for the calls that are about sessions.
+func (s *script) sessionStep() (call string, err error) {
+	i := s.below(scriptOwners)
+	o := s.owners[i]
+	switch s.below(10) {
+	case 0, 1:
+		s.table.Heard(s.now, o)
+		s.model.heard(s.now, i)
+		return fmt.Sprintf("heard %d", i), nil
+	case 2, 3:
+		s.table.Beat(s.now, o)
+		s.model.beat(s.now, i)
+		return fmt.Sprintf("beat %d", i), nil
+	case 4:
+		s.table.Resume(s.now, o)
+		s.model.resume(s.now, i)
+		return fmt.Sprintf("resume %d", i), nil
+	case 5:
+		return s.onLease("name", func(l *Lease, r *row) error {
+			s.table.Name(l)
+			r.named = true
+			return nil
+		})
+	case 6:
+		if got, want := s.table.Sync(s.now, o), s.model.sync(s.now, i); got != want {
+			err = fmt.Errorf("%d were dropped, want %d", got, want)
+		}
+		return fmt.Sprintf("sync %d", i), err
+	case 7:
+		id := keyID{Kind(s.below(2)), string(rune('a' + s.below(4)))}
+		if got, want := s.table.Force(s.now, id.kind, []byte(id.name)), s.model.force(s.now, id); got != want {
+			err = fmt.Errorf("%d were revoked, want %d", got, want)
+		}
+		return fmt.Sprintf("force %v", id), err
+	}
 	s.table.Advance(s.now)
 	s.model.advance(s.now)
 	return "advance", nil
@@ -124,6 +170,7 @@ func (s *script) acquire() (call string, err error) {
 	q := Request{
 		Kind: Kind(s.below(2)), Key: []byte{'a' + byte(s.below(4))}, Owner: s.owners[o],
 		TTL: time.Duration(s.below(9)), Limit: 1 + s.below(8)/2, Weight: s.below(3), Try: s.below(4) == 0,
+		Fences: s.below(4), Ticket: s.below(3) == 0,
 	}
 	if s.below(3) == 0 {
 		q.WaitUntil = s.now + time.Duration(s.below(6)-1)
@@ -234,7 +281,7 @@ func (s *script) compareLease(l *Lease, r *row) error {
 	}
 	var left time.Duration
 	if r.state == Granted {
-		left = r.deadline - s.model.now
+		left = r.due() - s.model.now
 	}
 	switch {
 	case l.State() != r.state || l.Reason() != r.reason:

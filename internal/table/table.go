@@ -63,6 +63,10 @@ func New(cfg Config) *Table {
 // owners apart; the table only hands it on.
 func (t *Table) NewOwner(id uint64) *Owner { return &Owner{id: id} }
 
+// NewSession returns an owner that is a session, without leases. It was heard
+// when it first asks for one.
+func (t *Table) NewSession(id uint64) *Owner { return &Owner{id: id, session: true} }
+
 // Held counts the leases that are granted, collected or not.
 func (t *Table) Held() int { return t.held }
 
@@ -78,7 +82,7 @@ func (t *Table) Keys() int {
 	return n
 }
 
-// Fence returns the fence of the latest grant, or Config.FirstFence.
+// Fence returns the last fence that was given away, or Config.FirstFence.
 func (t *Table) Fence() uint64 { return t.fence }
 
 // Advance brings the table to the instant now: leases that ran out end and pass
@@ -90,7 +94,7 @@ func (t *Table) Advance(now time.Duration) {
 	t.now = max(t.now, now)
 	for {
 		l := t.deadlines.first()
-		if l == nil || l.deadline > t.now {
+		if l == nil || l.due() > t.now {
 			break
 		}
 		t.fall(l)
@@ -105,21 +109,27 @@ func (t *Table) Advance(now time.Duration) {
 // makes meanwhile may change the answer.
 func (t *Table) Next() (at time.Duration, ok bool) {
 	at, ok = t.pruneAt()
-	if l := t.deadlines.first(); l != nil && (!ok || l.deadline < at) {
-		return l.deadline, true
+	if l := t.deadlines.first(); l != nil && (!ok || l.due() < at) {
+		return l.due(), true
 	}
 	return at, ok
 }
 
-// fall ends a lease whose deadline has come.
+// fall does what has become due with a lease.
 func (t *Table) fall(l *Lease) {
-	if l.state == Queued {
+	switch {
+	case l.state == Granted:
+		t.happened(EventExpired, l)
+		t.end(l, Expired)
+	case l.due() == l.deadline:
 		t.happened(EventTimedOut, l)
 		t.end(l, TimedOut)
-		return
+	case l.marks&absent != 0:
+		t.happened(EventAbandoned, l)
+		t.end(l, Abandoned)
+	default:
+		t.passOver(l)
 	}
-	t.happened(EventExpired, l)
-	t.end(l, Expired)
 }
 
 // after returns the instant d after at; one beyond the end of time is its end.
