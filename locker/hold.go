@@ -27,7 +27,12 @@ const (
 
 	// jitterFraction of the time to the first renewal is taken off at random,
 	// never added: a late renewal is the only kind that hurts.
-	jitterFraction = 0.1
+	jitterFraction = 0.07
+
+	// beatFraction of the time to the first renewal is the grid that renewals
+	// start on, so that those of many leases go in one call. A lease may come
+	// forward by that much more.
+	beatFraction = 0.03
 
 	// never is an instant that does not come, endless the last one that does.
 	never   = time.Duration(math.MaxInt64)
@@ -112,9 +117,16 @@ func (h *hold) renewed(stamp, granted time.Duration, t *terms, jitter float64) {
 		// Where the margin is wide the first attempt comes forward: one that
 		// is answered in its time must find the work still going on.
 		after := min(time.Duration(t.ratio*float64(granted)), h.stopAt-h.attempt()-stamp)
-		after -= time.Duration(jitterFraction * jitter * float64(after))
-		h.renewAt = stamp + max(0, after)
+		h.renewAt = stamp + max(0, onBeat(stamp, after, jitter))
 	}
+}
+
+// onBeat brings forward what is to start a while after stamp, by jitter and to
+// the grid.
+func onBeat(stamp, after time.Duration, jitter float64) time.Duration {
+	beat := max(1, time.Duration(beatFraction*float64(after)))
+	after -= time.Duration(jitterFraction * jitter * float64(after))
+	return after - (stamp+after)%beat
 }
 
 // renewing notes that a renewal is on its way.

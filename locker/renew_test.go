@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -354,5 +355,40 @@ func TestRetriesHoldUpOthersOnce(t *testing.T) {
 			t.Errorf("%d renewals had to wait for the frozen server: %v", slow, took.all())
 		}
 		sure(t, l.Release(t.Context()))
+	})
+}
+
+// TestManyLeasesAreRenewedInBatches: ten thousand leases cost few calls, and
+// neither a goroutine nor a timer each.
+func TestManyLeasesAreRenewedInBatches(t *testing.T) {
+	const leases = 10_000
+	synctest.Test(t, func(t *testing.T) {
+		f := new(granter)
+		c := newClient(t, f, locker.WithTTL(time.Minute))
+		before := runtime.NumGoroutine()
+		all := make([]*locker.Lease, leases)
+		for i := range all {
+			all[i] = acquire(t, c, fmt.Sprint("k", i))
+			if i%10 == 0 {
+				time.Sleep(time.Millisecond) // a second in all
+			}
+		}
+		most := 0
+		for range 600 {
+			time.Sleep(100 * time.Millisecond)
+			most = max(most, runtime.NumGoroutine()-before)
+		}
+		for _, l := range all {
+			sure(t, l.Check())
+		}
+		if n := f.renewals.Load(); n < 2*leases || n > 4*leases {
+			t.Errorf("%d renewals in a minute", n)
+		}
+		if n := f.batches.Load(); n > 150 {
+			t.Errorf("%d calls of Renew in a minute for %d renewals", n, f.renewals.Load())
+		}
+		if most > 4 {
+			t.Errorf("%d goroutines more than before", most)
+		}
 	})
 }
