@@ -68,8 +68,7 @@ func (s *server) acquireAlone(ctx context.Context, req *locker.Request) (locker.
 // had been idle should be repeated on a fresh one: the server may have closed
 // the other, with or without the bare "error" of its farewell.
 func (s *server) worthRepeating(err error) bool {
-	var ended *endedError
-	return errors.Is(err, ErrRefused) || errors.As(err, &ended) && (!ended.sent || !s.b.cfg.keep)
+	return errors.Is(err, ErrRefused) || repeatable(err, !s.b.cfg.keep)
 }
 
 // acquire waits on a connection of own. The connection is disposed of.
@@ -129,11 +128,8 @@ func (c *conn) used() bool {
 	return c.proven
 }
 
-func lockRequest(req *locker.Request, wait time.Duration) codec.Request {
-	return codec.Request{
-		Command: codec.Lock, Semaphore: req.Kind == locker.Counting, Key: []byte(req.Key),
-		Timeout: wait, TTL: req.TTL, Limit: req.Limit,
-	}
+func lockRequest(req *locker.Request, wait time.Duration) request {
+	return request{command: codec.Lock, kind: req.Kind, key: req.Key, timeout: wait, ttl: req.TTL, limit: req.Limit}
 }
 
 // waitOf is how long to ask the server to wait: as long as ctx allows. It is

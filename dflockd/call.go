@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed/codec"
+	"github.com/distributed-go/distributed/locker"
 )
 
 // What becomes of a call. The reader that has the answer and the caller who
@@ -21,17 +22,15 @@ const (
 // A call is one request and its answer. It is the slot in the queue of its
 // connection as well.
 type call struct {
-	c         *conn
-	command   codec.Command
-	semaphore bool
-	key       []byte // kept for giving back a grant that nobody looks at
-	waits     bool   // the server may take any time
-	posted    bool   // nobody ever looked at it
-	ping      bool   // posted for nothing but traffic
-	tie       *tie   // what a grant, a renewal or a release changes; nil if nothing
-	asked     time.Duration
-	size      int   // bytes on the wire
-	tick      int64 // when it was sent
+	c      *conn
+	wire   codec.Request // its Key is in key
+	key    []byte        // used again with the call
+	waits  bool          // the server may take any time
+	posted bool          // nobody ever looked at it
+	ping   bool          // posted for nothing but traffic
+	tie    *tie          // what a grant, a renewal or a release changes; nil if nothing
+	size   int           // bytes on the wire
+	tick   int64         // when it was sent
 
 	state  atomic.Uint32
 	done   chan struct{} // capacity 1; one signal for each call that was not abandoned by its caller
@@ -39,25 +38,46 @@ type call struct {
 	err    error         // as answer
 }
 
+// A request is what a call asks for.
+type request struct {
+	command codec.Command
+	kind    locker.Kind
+	key     string
+	timeout time.Duration
+	ttl     time.Duration
+	limit   int
+	token   codec.Token
+}
+
 // newCall returns a call for a request on this connection. Calls that were
 // settled are used again: a fresh call and channel for each request cost a
 // tenth of the throughput. They are the backend's and not the program's,
 // because a channel made in a synctest bubble must not leave it.
-func (c *conn) newCall(req *codec.Request, t *tie) *call {
+func (c *conn) newCall(req *request, t *tie) *call {
 	cl, ok := c.srv.b.calls.Get().(*call)
 	if !ok {
 		cl = &call{done: make(chan struct{}, 1)}
 	}
-	cl.c, cl.command, cl.semaphore, cl.tie, cl.asked = c, req.Command, req.Semaphore, t, req.TTL
+	cl.key = append(cl.key[:0], req.key...)
+	cl.wire = codec.Request{
+		Command: req.command, Semaphore: req.kind == locker.Counting, Key: cl.key,
+		Timeout: req.timeout, TTL: req.ttl, Limit: req.limit, Token: req.token,
+	}
+	cl.c, cl.tie, cl.waits = c, t, req.timeout > 0
 	cl.posted, cl.ping = false, false
-	cl.key = append(cl.key[:0], req.Key...)
-	cl.waits = req.Timeout > 0
 	cl.state.Store(callPending)
 	return cl
 }
 
+func (cl *call) kind() locker.Kind {
+	if cl.wire.Semaphore {
+		return locker.Counting
+	}
+	return locker.Exclusive
+}
+
 // newPost returns a call whose answer nobody looks at.
-func (c *conn) newPost(req *codec.Request, t *tie) *call {
+func (c *conn) newPost(req *request, t *tie) *call {
 	cl := c.newCall(req, t)
 	cl.posted = true
 	cl.state.Store(callAbandoned)

@@ -69,9 +69,9 @@ func (c *conn) bindLocked() {
 
 // roundTrip sends a request and waits for its answer. T is the tie of the hold
 // that the request is about; acquisitions take that of the connection.
-func (c *conn) roundTrip(ctx context.Context, req *codec.Request, t *tie) (codec.Answer, error) {
+func (c *conn) roundTrip(ctx context.Context, req *request, t *tie) (codec.Answer, error) {
 	cl := c.newCall(req, t)
-	if err := c.send(cl, req); err != nil {
+	if err := c.send(cl); err != nil {
 		cl.free()
 		return codec.Answer{}, err
 	}
@@ -79,23 +79,23 @@ func (c *conn) roundTrip(ctx context.Context, req *codec.Request, t *tie) (codec
 	return cl.wait(ctx)
 }
 
-// send queues a request. The caller then calls flush.
-func (c *conn) send(cl *call, req *codec.Request) error {
+// send queues a call. The caller then calls flush.
+func (c *conn) send(cl *call) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil {
 		return &endedError{addr: c.srv.addr.String(), cause: c.err}
 	}
-	c.sendLocked(cl, req)
+	c.sendLocked(cl)
 	return nil
 }
 
-func (c *conn) sendLocked(cl *call, req *codec.Request) {
+func (c *conn) sendLocked(cl *call) {
 	before := len(c.out)
-	c.out = codec.AppendRequest(c.out, req)
+	c.out = codec.AppendRequest(c.out, &cl.wire)
 	cl.size = len(c.out) - before
 	cl.tick = c.srv.b.ticks.Load()
-	switch req.Command {
+	switch cl.wire.Command {
 	case codec.Lock, codec.Enqueue, codec.Wait:
 		cl.tie = c.tie
 	}
@@ -198,7 +198,7 @@ func (c *conn) pair(a *codec.Answer) (*call, error) {
 	if cl == nil {
 		return nil, errUnasked
 	}
-	if !fits(cl.command, a) {
+	if !fits(cl.wire.Command, a) {
 		cl.settle(nil, &endedError{addr: c.srv.addr.String(), cause: errMispaired, sent: true, stale: c.proven})
 		return nil, errMispaired
 	}
@@ -211,10 +211,10 @@ func (c *conn) pair(a *codec.Answer) (*call, error) {
 		switch {
 		case a.HasToken:
 			t.granted(a.TTL)
-		case a.Status == codec.OK && cl.command == codec.Release:
+		case a.Status == codec.OK && cl.wire.Command == codec.Release:
 			t.count.Add(-1)
-		case a.Status == codec.OK && cl.command == codec.Renew:
-			t.extended(max(a.TTL, cl.asked))
+		case a.Status == codec.OK && cl.wire.Command == codec.Renew:
+			t.extended(max(a.TTL, cl.wire.TTL))
 		}
 	}
 	return cl, nil
@@ -225,7 +225,7 @@ func (c *conn) pair(a *codec.Answer) (*call, error) {
 // ended just now, which releases the grant too except where leases survive. A
 // connection whose wait was cancelled cannot send any more.
 func (c *conn) giveBack(cl *call, token codec.Token) {
-	req := codec.Request{Command: codec.Release, Semaphore: cl.semaphore, Key: cl.key, Token: token}
+	req := request{command: codec.Release, kind: cl.kind(), key: string(cl.key), token: token}
 	if c.own || c.post(&req, cl.tie) != nil && c.srv.b.cfg.keep {
 		c.srv.giveBack(req)
 		return
@@ -234,8 +234,8 @@ func (c *conn) giveBack(cl *call, token codec.Token) {
 }
 
 // post sends a request whose answer nobody looks at.
-func (c *conn) post(req *codec.Request, t *tie) error {
-	return c.send(c.newPost(req, t), req)
+func (c *conn) post(req *request, t *tie) error {
+	return c.send(c.newPost(req, t))
 }
 
 // end ends the connection; the first cause stands. What depends on it is lost,

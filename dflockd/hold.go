@@ -100,9 +100,9 @@ func (c *conn) quiet() bool {
 // ended, and says so in r.
 func (c *conn) sendRenewal(r *locker.Renewal) *call {
 	req := holdRequest(codec.Renew, &r.Hold)
-	req.TTL = r.TTL
+	req.ttl = r.TTL
 	cl := c.newCall(&req, tieOf(r.Session))
-	if err := c.send(cl, &req); err != nil {
+	if err := c.send(cl); err != nil {
 		cl.free()
 		r.Err = err
 		if r.Session != nil && r.Session.Err() != nil {
@@ -198,8 +198,6 @@ func (s *server) release(ctx context.Context, h locker.Hold) error {
 	return nil
 }
 
-func holdRequest(command codec.Command, h *locker.Hold) codec.Request {
-	return codec.Request{
-		Command: command, Semaphore: h.Kind == locker.Counting, Key: []byte(h.Key), Token: codec.Token(h.Token),
-	}
+func holdRequest(command codec.Command, h *locker.Hold) request {
+	return request{command: command, kind: h.Kind, key: h.Key, token: codec.Token(h.Token)}
 }

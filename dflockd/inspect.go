@@ -52,7 +52,7 @@ func (s *server) inspect(ctx context.Context) (locker.Report, error) {
 			return locker.Report{}, err
 		}
 		stale := c.used()
-		a, err := c.roundTrip(ctx, &codec.Request{Command: codec.Stats}, nil)
+		a, err := c.roundTrip(ctx, &request{command: codec.Stats}, nil)
 		switch {
 		case err != nil:
 			c.cancel()

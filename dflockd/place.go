@@ -19,9 +19,7 @@ type place struct {
 
 // enqueue takes a place on a connection of its own.
 func (s *server) enqueue(ctx context.Context, req *locker.Request) (locker.Place, error) {
-	wire := codec.Request{
-		Command: codec.Enqueue, Semaphore: req.Kind == locker.Counting, Key: []byte(req.Key), TTL: req.TTL, Limit: req.Limit,
-	}
+	wire := request{command: codec.Enqueue, kind: req.Kind, key: req.Key, ttl: req.TTL, limit: req.Limit}
 	for fresh := false; ; fresh = true {
 		c, err := s.checkout(ctx, fresh)
 		if err != nil {
@@ -62,7 +60,7 @@ func (p *place) Wait(ctx context.Context) (locker.Grant, error) {
 		p.c.cancel()
 		return locker.Grant{}, context.Cause(ctx)
 	}
-	wire := codec.Request{Command: codec.Wait, Semaphore: p.semaphore(), Key: []byte(p.req.Key), Timeout: waitOf(ctx)}
+	wire := request{command: codec.Wait, kind: p.req.Kind, key: p.req.Key, timeout: waitOf(ctx)}
 	a, err := p.c.roundTrip(ctx, &wire, nil)
 	if err != nil {
 		p.c.cancel()
@@ -85,7 +83,7 @@ func (p *place) Cancel(ctx context.Context) error {
 	p.done = true
 	if !p.grant.HasToken {
 		// No wait: either the place is left or its turn has come.
-		wire := codec.Request{Command: codec.Wait, Semaphore: p.semaphore(), Key: []byte(p.req.Key)}
+		wire := request{command: codec.Wait, kind: p.req.Kind, key: p.req.Key}
 		a, err := p.c.roundTrip(ctx, &wire, nil)
 		if err != nil {
 			p.c.cancel()
@@ -97,7 +95,7 @@ func (p *place) Cancel(ctx context.Context) error {
 		}
 		p.grant = a
 	}
-	wire := codec.Request{Command: codec.Release, Semaphore: p.semaphore(), Key: []byte(p.req.Key), Token: p.grant.Token}
+	wire := request{command: codec.Release, kind: p.req.Kind, key: p.req.Key, token: p.grant.Token}
 	_, err := p.c.roundTrip(ctx, &wire, p.c.tie)
 	if err != nil {
 		p.c.srv.giveBack(wire)
@@ -107,5 +105,3 @@ func (p *place) Cancel(ctx context.Context) error {
 	p.c.srv.put(p.c) // also if the lease had run out
 	return nil
 }
-
-func (p *place) semaphore() bool { return p.req.Kind == locker.Counting }

@@ -55,18 +55,25 @@ func newServer(b *Backend, addr address) *server {
 // another, if nothing was sent, because the connection ended while it was
 // idle; and if again says that the request may be repeated even when it may
 // have arrived.
-func (s *server) ask(ctx context.Context, req *codec.Request, t *tie, again bool) (codec.Answer, *conn, error) {
+func (s *server) ask(ctx context.Context, req *request, t *tie, again bool) (codec.Answer, *conn, error) {
 	for first := true; ; first = false {
 		c, err := s.shared(ctx)
 		if err != nil {
 			return codec.Answer{}, nil, err
 		}
 		a, err := c.roundTrip(ctx, req, t)
-		var ended *endedError
-		if err == nil || !first || !errors.As(err, &ended) || ended.sent && !(again && ended.stale) {
+		if err == nil || !first || !repeatable(err, again) {
 			return a, c, err
 		}
 	}
+}
+
+// repeatable says whether a request that failed may be sent again, over
+// another connection. Arrived says that it may even if it perhaps arrived, on
+// a connection that had been in use before.
+func repeatable(err error, arrived bool) bool {
+	var ended *endedError
+	return errors.As(err, &ended) && (!ended.sent || arrived && ended.stale)
 }
 
 // shared returns the shared connection. Where there is none, one is dialled,
@@ -198,8 +205,7 @@ const giveBackTimeout = 30 * time.Second
 // giveBack releases a grant that nobody wants, in the background, until the
 // server has answered. Where it cannot be reached for long the grant ends with
 // its connection, or with its lease.
-func (s *server) giveBack(req codec.Request) {
-	req.Key = append([]byte(nil), req.Key...)
+func (s *server) giveBack(req request) {
 	s.b.background(func() {
 		ctx, cancel := context.WithTimeout(s.b.life, giveBackTimeout)
 		defer cancel()

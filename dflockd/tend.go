@@ -129,7 +129,7 @@ func (c *conn) condition(now time.Time, tick int64) condition {
 // pingRequest is a release of nothing: on every server it is answered with
 // "error" and changes nothing. Ping itself is unknown before 1.14, and the
 // oldest servers close the connection on what they do not know.
-var pingRequest = codec.Request{Command: codec.Release, Key: []byte("_")}
+var pingRequest = request{command: codec.Release, key: "_"}
 
 // sayPing sends a ping.
 func (c *conn) sayPing() {
@@ -137,7 +137,7 @@ func (c *conn) sayPing() {
 	if c.err == nil {
 		cl := c.newPost(&pingRequest, nil)
 		cl.ping, c.pinged = true, true
-		c.sendLocked(cl, &pingRequest)
+		c.sendLocked(cl)
 	}
 	c.mu.Unlock()
 	c.flushSoon()

@@ -49,7 +49,7 @@ func TestCallQueueIsFIFOThroughGrowthAndWrapping(t *testing.T) {
 func TestACallHasExactlyOneOwner(t *testing.T) {
 	b := newBackend(t, []string{where})
 	c := &conn{srv: b.servers[0]}
-	req := codec.Request{Command: codec.Lock, Key: []byte("k")}
+	req := request{command: codec.Lock, key: "k"}
 	const rounds = 20000
 	callers, readers := 0, 0
 	for range rounds {
