@@ -155,25 +155,36 @@ func (l *Lease) Context(parent context.Context) (context.Context, context.Cancel
 	}
 }
 
-// workContext returns the context that ends at the stop instant.
+// workContext returns the context that ends at the stop instant. One that has
+// ended is not kept: a renewal may still be answered, and bring new work.
 func (l *Lease) workContext() context.Context {
 	k := l.keeper()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	l.listened = true
+	if why := l.whyNotWorkLocked(); why != nil {
+		ctx, cancel := context.WithCancelCause(context.Background())
+		cancel(why)
+		return ctx
+	}
 	if l.work == nil {
 		l.work = new(work)
 		l.work.ctx, l.work.cancel = context.WithCancelCause(context.Background())
-		switch {
-		case l.state == released:
-			l.work.cancel(l.acquirer.Error("check", ErrNotHeld))
-		case l.state == lost:
-			l.work.cancel(l.err)
-		case l.hold.stopped():
-			l.work.cancel(l.stopCause())
-		}
 	}
 	return l.work.ctx
+}
+
+// whyNotWorkLocked returns why no work should begin under the lease, or nil.
+func (l *Lease) whyNotWorkLocked() error {
+	switch {
+	case l.state == released:
+		return l.acquirer.Error("check", ErrNotHeld)
+	case l.state == lost:
+		return l.err
+	case l.hold.stopped():
+		return l.stopCause()
+	}
+	return nil
 }
 
 // stopCause is what contexts end with at the stop instant. The caller holds

@@ -1,0 +1,291 @@
+package locker_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/distributed-go/distributed/locker"
+)
+
+// A paused clock stands for a process that was stopped: it jumps, and no timer
+// has noticed yet.
+type pausedClock struct {
+	start time.Time
+	jump  atomic.Int64
+}
+
+func newPausedClock() *pausedClock { return &pausedClock{start: time.Now()} }
+
+func (c *pausedClock) now() time.Duration {
+	return time.Since(c.start) + time.Duration(c.jump.Load())
+}
+
+func (c *pausedClock) pause(d time.Duration) { c.jump.Add(int64(d)) }
+
+// TestCheckAfterAPause: it is right at once, before anything else has woken.
+func TestCheckAfterAPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		clock := newPausedClock()
+		book := newLogbook()
+		l := acquire(t, newClient(t, f, locker.WithClock(clock.now), locker.WithLogger(newLogger(book))), "k")
+		clock.pause(believed(ttl) - 1)
+		sure(t, l.Check())
+		clock.pause(1)
+		exactly(t, "deadline", time.Until(l.Deadline()), 0)
+		matches(t, l.Check(), locker.ErrLost)
+		matches(t, l.Err(), locker.ErrLost)
+		exactly(t, "Lost is closed", closed(l.Lost()), true)
+		exactly(t, "log lines", book.with("lease lost"), 1)
+		matches(t, l.Release(t.Context()), locker.ErrLost)
+		exactly(t, "calls", f.count(), 1) // only that to Acquire
+		time.Sleep(time.Minute)
+		matches(t, l.Check(), locker.ErrLost)
+		exactly(t, "log lines", book.with(""), 1)
+	})
+}
+
+// TestReleaseAfterAPause: nothing is sent after the deadline.
+func TestReleaseAfterAPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		clock := newPausedClock()
+		l := acquire(t, newClient(t, f, locker.WithClock(clock.now)), "k")
+		clock.pause(ttl)
+		matches(t, l.Release(t.Context()), locker.ErrLost)
+		matches(t, l.Release(t.Context()), locker.ErrLost)
+		matches(t, l.Check(), locker.ErrLost)
+		exactly(t, "calls", f.count(), 1)
+	})
+}
+
+// TestGrantAnsweredDuringAPause: what arrives after its lease is confirmed or
+// given back, never believed.
+func TestGrantAnsweredDuringAPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		clock := newPausedClock()
+		f.acquire = func(ctx context.Context, req locker.Request) (locker.Grant, error) {
+			g, err := f.serve(ctx, req)
+			if len(f.of("acquire")) == 1 {
+				time.Sleep(time.Second)
+				clock.pause(time.Hour)
+				f.free(locker.Hold{Kind: req.Kind, Key: req.Key, Token: g.Token}) // the server was not paused
+			}
+			return g, err
+		}
+		l := acquire(t, newClient(t, f, locker.WithClock(clock.now)), "k")
+		exactly(t, "acquisitions", len(f.of("acquire")), 2)
+		sure(t, l.Check())
+		sure(t, l.Release(t.Context()))
+	})
+}
+
+// TestContextIsCancelledAtTheStopInstant, a sixth of the TTL before the
+// deadline or as the option says, while the lease is still held.
+func TestContextIsCancelledAtTheStopInstant(t *testing.T) {
+	for _, c := range []struct{ margin, want time.Duration }{{0, ttl / 6}, {time.Second, time.Second}, {5 * time.Second, 5 * time.Second}} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFake()
+			f.renew = frozenRenew
+			l := acquire(t, newClient(t, f, locker.WithStopMargin(c.margin)), "k")
+			type key struct{}
+			ctx, cancel := l.Context(context.WithValue(t.Context(), key{}, 1))
+			defer cancel()
+			exactly(t, "value", ctx.Value(key{}), any(1))
+			<-ctx.Done()
+			exactly(t, "stopped at", f.now(), believed(ttl)-c.want)
+			matches(t, ctx.Err(), context.Canceled)
+			matches(t, context.Cause(ctx), locker.ErrLost)
+			sure(t, l.Check())
+			exactly(t, "Lost is closed", closed(l.Lost()), false)
+			late, cancelLate := l.Context(t.Context())
+			defer cancelLate()
+			matches(t, context.Cause(late), locker.ErrLost)
+			<-l.Lost()
+			exactly(t, "lost at", f.now(), believed(ttl))
+		})
+	}
+}
+
+// TestRenewalAfterTheStopInstant: the lease is kept, contexts that ended stay
+// ended, new ones live, and the next stop instant ends those.
+func TestRenewalAfterTheStopInstant(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		f.renew = func(_ context.Context, rs []locker.Renewal) {
+			if f.now() > believed(ttl)-ttl/6 && f.now() < 30*time.Second {
+				f.extend(rs)
+				return
+			}
+			for i := range rs {
+				rs[i].Err = locker.ErrUnavailable
+			}
+		}
+		l := acquire(t, newClient(t, f), "k")
+		before, cancel := l.Context(t.Context())
+		defer cancel()
+		<-before.Done()
+		between, cancel := l.Context(t.Context())
+		defer cancel()
+		matches(t, context.Cause(between), locker.ErrLost)
+		time.Sleep(ttl / 6)
+		sure(t, l.Check())
+		after, cancel := l.Context(t.Context())
+		defer cancel()
+		sure(t, after.Err())
+		matches(t, before.Err(), context.Canceled)
+		time.Sleep(10 * time.Second)
+		sure(t, after.Err())
+		<-after.Done()
+		matches(t, context.Cause(after), locker.ErrLost)
+		sure(t, l.Check())
+		<-l.Lost()
+		matches(t, l.Check(), locker.ErrLost)
+	})
+}
+
+// TestContextEndsWithTheLease, and with its parent, and with its function.
+func TestContextEndsWithTheLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		c := newClient(t, f)
+		l := acquire(t, c, "k")
+		parent, cancelParent := context.WithCancel(t.Context())
+		a, cancelA := l.Context(parent)
+		b, cancelB := l.Context(t.Context())
+		d, cancelD := l.Context(t.Context())
+		defer cancelA()
+		defer cancelD()
+		cancelB()
+		matches(t, context.Cause(b), context.Canceled)
+		matchesNot(t, context.Cause(b), locker.ErrLost, locker.ErrNotHeld)
+		sure(t, a.Err())
+		cancelParent()
+		matches(t, context.Cause(a), context.Canceled)
+		sure(t, d.Err())
+		sure(t, l.Release(t.Context()))
+		<-d.Done()
+		matches(t, context.Cause(d), locker.ErrNotHeld)
+		matchesNot(t, context.Cause(d), locker.ErrLost)
+		late, cancelLate := l.Context(t.Context())
+		defer cancelLate()
+		matches(t, context.Cause(late), locker.ErrNotHeld)
+
+		l = acquire(t, c, "k")
+		e, cancelE := l.Context(t.Context())
+		defer cancelE()
+		f.set(func() {
+			f.renew = func(_ context.Context, rs []locker.Renewal) { rs[0].Err = locker.ErrLost }
+		})
+		<-e.Done()
+		matches(t, context.Cause(e), locker.ErrLost)
+		late, cancelLate = l.Context(t.Context())
+		defer cancelLate()
+		matches(t, context.Cause(late), locker.ErrLost)
+	})
+}
+
+// TestMaxHold: the context stops a margin before, the lease is lost, and the
+// key is released at once and not when its TTL is over.
+func TestMaxHold(t *testing.T) {
+	for _, limit := range []time.Duration{time.Second, ttl, 25 * time.Second, time.Hour} {
+		t.Run(limit.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFake()
+				released := new(record[locker.ReleasedInfo])
+				book := newLogbook()
+				c := newClient(t, f, locker.WithMaxHold(limit), locker.WithTrace(&locker.Trace{Released: released.add}), locker.WithLogger(newLogger(book)))
+				l := acquire(t, c, "k")
+				ctx, cancel := l.Context(t.Context())
+				defer cancel()
+				<-ctx.Done()
+				exactly(t, "stopped at", f.now(), max(0, min(limit, believed(ttl)+limit)-ttl/6))
+				matches(t, context.Cause(ctx), locker.ErrLost, locker.ErrMaxHold)
+				sure(t, l.Check())
+				<-l.Lost()
+				exactly(t, "lost at", f.now(), limit)
+				matches(t, l.Check(), locker.ErrLost, locker.ErrMaxHold)
+				matches(t, l.Err(), locker.ErrLost, locker.ErrMaxHold)
+				synctest.Wait()
+				exactly(t, "holders", f.holders(), 0)
+				exactly(t, "releases", len(f.of("release")), 1)
+				exactly(t, "traced", fmt.Sprint(released.all()), fmt.Sprint([]locker.ReleasedInfo{{Key: "k", Held: limit}}))
+				matches(t, l.Release(t.Context()), locker.ErrLost, locker.ErrMaxHold)
+				exactly(t, "releases", len(f.of("release")), 1)
+				exactly(t, "log lines", book.with(""), 0) // the context listens
+			})
+		})
+	}
+}
+
+// TestMaxHoldInAnOutage: the release goes on until it is answered.
+func TestMaxHoldInAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		f.release = func(ctx context.Context, h locker.Hold) error {
+			if f.now() < 15*time.Second {
+				return locker.ErrUnavailable
+			}
+			return f.free(h)
+		}
+		l := acquire(t, newClient(t, f, locker.WithMaxHold(9*time.Second)), "k")
+		<-l.Lost()
+		time.Sleep(8 * time.Second)
+		exactly(t, "holders", f.holders(), 0)
+		if last := f.of("release"); last[len(last)-1].at < 15*time.Second {
+			t.Errorf("released last at %v, in the outage", last[len(last)-1].at)
+		}
+	})
+}
+
+// TestMaxHoldAgainstAMissingRenewal: a lease that ends before its limit for
+// want of a renewal says so.
+func TestMaxHoldAgainstAMissingRenewal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		f.renew = frozenRenew
+		l := acquire(t, newClient(t, f, locker.WithMaxHold(time.Minute)), "k")
+		<-l.Lost()
+		exactly(t, "lost at", f.now(), believed(ttl))
+		matches(t, l.Err(), locker.ErrLost)
+		matchesNot(t, l.Err(), locker.ErrMaxHold)
+		exactly(t, "releases", len(f.of("release")), 0)
+	})
+}
+
+// TestCheckIsSafeForConcurrentUse together with everything else that a lease
+// has.
+func TestCheckIsSafeForConcurrentUse(t *testing.T) {
+	f := newFake()
+	c := newClient(t, f, locker.WithTTL(60*time.Millisecond))
+	for range 20 {
+		l := acquire(t, c, "k")
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				for l.Check() == nil {
+					l.Deadline()
+					l.Err()
+					l.TTL()
+					l.Lost()
+					ctx, cancel := l.Context(t.Context())
+					_ = ctx.Err()
+					cancel()
+					l.Token()
+					l.Fence()
+				}
+			})
+		}
+		time.Sleep(5 * time.Millisecond) // real time: let them meet
+		if err := l.Release(t.Context()); err != nil {
+			matches(t, err, locker.ErrLost) // on a busy machine
+		}
+		wg.Wait()
+	}
+}
