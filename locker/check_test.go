@@ -289,3 +289,20 @@ func TestCheckIsSafeForConcurrentUse(t *testing.T) {
 		wg.Wait()
 	}
 }
+
+// TestContextAfterAPause: work that would begin after the stop instant does not
+// get a context that lets it.
+func TestContextAfterAPause(t *testing.T) {
+	for _, pause := range []time.Duration{believed(ttl) - ttl/6, believed(ttl) - 1, believed(ttl), time.Hour} {
+		synctest.Test(t, func(t *testing.T) {
+			f := newFake()
+			clock := newPausedClock()
+			l := acquire(t, newClient(t, f, locker.WithClock(clock.now)), "k")
+			clock.pause(pause)
+			ctx, cancel := l.Context(t.Context())
+			defer cancel()
+			matches(t, ctx.Err(), context.Canceled)
+			matches(t, context.Cause(ctx), locker.ErrLost)
+		})
+	}
+}

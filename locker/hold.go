@@ -165,8 +165,8 @@ func (h *hold) limit(t *terms) time.Duration {
 // than for want of a renewal.
 func (h *hold) limited(t *terms) bool { return h.deadline >= h.limit(t) }
 
-// stopped says whether the stop instant was announced.
-func (h *hold) stopped() bool { return h.stopAt == never }
+// stopped says whether the stop instant has come.
+func (h *hold) stopped(now time.Duration) bool { return h.stopAt == never || now >= h.stopAt }
 
 // due says what the hold needs now, the most urgent first.
 func (h *hold) due(now time.Duration) due {

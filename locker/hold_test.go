@@ -89,13 +89,16 @@ func TestHoldIsRenewedAtAThird(t *testing.T) {
 	want("second attempt under way", deadline-10*s, dueStop)
 	h.stopping()
 	want("stopped", deadline, dueEnd)
-	if !h.stopped() {
+	if !h.stopped(0) {
 		t.Error("stopped is false after the stop instant was announced")
 	}
 
 	h.renewed(131*s+ms, 60*s, &defaultTerms, 0)
-	if h.stopped() {
+	if h.stopped(h.stopAt - 1) {
 		t.Error("stopped is true after a renewal")
+	}
+	if !h.stopped(h.stopAt) {
+		t.Error("stopped is false at the stop instant")
 	}
 	h.renewing()
 	want("renewed after the stop instant", 131*s+ms+59398*ms-10*s, dueStop)
@@ -305,10 +308,10 @@ func checkHold(t *testing.T, h *hold, tm *terms, began, stamp, granted time.Dura
 	if tm.maxHold > 0 && h.deadline > began+tm.maxHold {
 		t.Errorf("the deadline is %v, later than %v, the longest hold", h.deadline, began+tm.maxHold)
 	}
-	if !h.stopped() && h.stopAt > h.deadline {
+	if h.stopAt != never && h.stopAt > h.deadline {
 		t.Errorf("stops at %v, after the deadline %v", h.stopAt, h.deadline)
 	}
-	if granted == h.ttl && !h.stopped() && h.deadline-h.stopAt > h.ttl/2 {
+	if granted == h.ttl && h.stopAt != never && h.deadline-h.stopAt > h.ttl/2 {
 		t.Errorf("stops %v before the deadline of a lease of %v", h.deadline-h.stopAt, h.ttl)
 	}
 	n := h.next()

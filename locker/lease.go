@@ -181,7 +181,7 @@ func (l *Lease) whyNotWorkLocked() error {
 		return l.acquirer.Error("check", ErrNotHeld)
 	case l.state == lost:
 		return l.err
-	case l.hold.stopped():
+	case l.hold.stopped(l.keeper().clock()): // after a pause it may not have been announced yet
 		return l.stopCause()
 	}
 	return nil
