@@ -306,3 +306,21 @@ func TestContextAfterAPause(t *testing.T) {
 		})
 	}
 }
+
+// TestRenewalAnsweredDuringAPause: the lease was over by its deadline before
+// the answer was read, so it stays over, even if the server held it all along.
+func TestRenewalAnsweredDuringAPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		clock := newPausedClock()
+		f.renew = func(_ context.Context, rs []locker.Renewal) {
+			f.extend(rs)
+			clock.pause(believed(ttl) - clock.now()) // the deadline is now
+		}
+		l := acquire(t, newClient(t, f, locker.WithClock(clock.now)), "k")
+		time.Sleep(ttl / 3)
+		synctest.Wait()
+		matches(t, l.Check(), locker.ErrLost)
+		exactly(t, "Lost is closed", closed(l.Lost()), true)
+	})
+}

@@ -246,6 +246,11 @@ func (k *keeper) applyLocked(l *Lease, r *Renewal, stamp, now time.Duration, aft
 		return
 	}
 	switch {
+	case now >= l.hold.deadline:
+		// Nobody has noticed yet that belief ended, after a pause, say, but
+		// somebody may have asked for the deadline: it does not move again.
+		k.loseLocked(l, nil, after)
+		return
 	case r.Err == nil && r.Granted <= 0:
 		k.loseLocked(l, fmt.Errorf("%w: renewed for %v", ErrLost, r.Granted), after)
 		return
