@@ -14,7 +14,7 @@ const (
 	// closeTimeout bounds how long Close gives back what is still held.
 	closeTimeout = time.Second
 
-	// releasers is how many leases Close gives back at the same time.
+	// releasers is how many leases are given back at the same time.
 	releasers = 64
 )
 
@@ -25,6 +25,7 @@ type Client struct {
 	backend  Backend
 	settings settings
 	keeper   *keeper
+	returner returner
 
 	// life ends when Close begins, and with it renewals and waits; afterlife
 	// up to closeTimeout later, and with it what is still given back.
@@ -50,6 +51,7 @@ func New(b Backend, opts ...Option) *Client {
 	c.life, c.endLife = context.WithCancelCause(context.Background())
 	c.afterlife, c.endAfterlife = context.WithCancel(context.Background())
 	c.keeper = newKeeper(c)
+	c.returner.client = c
 	c.closeOnce = sync.OnceValue(c.close)
 	return c
 }

@@ -242,6 +242,10 @@ func (k *keeper) applyLocked(l *Lease, r *Renewal, stamp, now time.Duration, aft
 		info := RenewedInfo{Key: l.Key(), Attempt: r.Attempt, Took: now - stamp, Err: r.Err}
 		after.add(func() { f(info) })
 	}
+	if l.returning {
+		g := giveBack{lease: l, until: l.hold.deadline}
+		after.add(func() { k.client.returner.add(g) })
+	}
 	if l.state != held {
 		return
 	}

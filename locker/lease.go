@@ -25,15 +25,16 @@ type Lease struct {
 
 	// The rest is guarded by keeper.mu.
 
-	hold     hold
-	state    leaseState
-	heapPos  int32  // in keeper.heap; -1 outside
-	attempts uint16 // to renew it, since the last that was answered
-	err      error  // why it was lost, or nil
-	renewal  *renewal
-	lost     chan struct{} // closed on loss; nil until asked for
-	work     *work         // what Context derives from; nil until asked for
-	listened bool          // Lost or Context was called
+	hold      hold
+	state     leaseState
+	heapPos   int32  // in keeper.heap; -1 outside
+	attempts  uint16 // to renew it, since the last that was answered
+	err       error  // why it was lost, or nil
+	renewal   *renewal
+	lost      chan struct{} // closed on loss; nil until asked for
+	work      *work         // what Context derives from; nil until asked for
+	listened  bool          // Lost or Context was called
+	returning bool          // to be given back when the renewal under way is answered
 }
 
 // work is cancelled at the stop instant of the lease.

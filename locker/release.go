@@ -71,7 +71,9 @@ func (l *Lease) Do(ctx context.Context, f func(ctx context.Context) error) (err 
 // send tells the backend about the release, at first in the caller's time, then
 // in the background.
 func (l *Lease) send(ctx context.Context, running *renewal, until time.Duration) error {
-	err := l.join(ctx, running)
+	ctx, cancel := l.bound(ctx, until)
+	defer cancel()
+	err := join(ctx, running)
 	if err == nil {
 		err = l.acquirer.client.backend.Release(ctx, l.handle())
 	}
@@ -84,64 +86,50 @@ func (l *Lease) send(ctx context.Context, running *renewal, until time.Duration)
 		err = l.acquirer.Error("release", fmt.Errorf("%w: %w", ErrLost, err))
 		l.released(err)
 		return err
-	}
-	if ctx.Err() != nil {
+	case ctx.Err() != nil && !errors.Is(err, ctx.Err()):
 		err = fmt.Errorf("%w: %w", ended(ctx), err)
 	}
 	l.giveBack(until)
 	return l.acquirer.Error("release", fmt.Errorf("%w (going on in the background)", err))
 }
 
-// join waits for a renewal that is under way: a renewal that arrived after the
-// release would be refused, and one whose answer arrived after it would be
-// believed.
-func (l *Lease) join(ctx context.Context, running *renewal) error {
-	if running == nil {
-		return ctx.Err()
+// errRanOut is the cause of a context that ended with the lease.
+var errRanOut = fmt.Errorf("%w: the lease ran out before its release was answered", ErrUnavailable)
+
+// bound bounds a release by the lease: after that it has nothing to release.
+func (l *Lease) bound(ctx context.Context, until time.Duration) (context.Context, context.CancelFunc) {
+	left := until - l.keeper().clock()
+	if d, ok := ctx.Deadline(); ok && time.Until(d) <= left {
+		return ctx, func() {}
 	}
-	select {
-	case <-running.done:
-		return ctx.Err()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return context.WithTimeoutCause(ctx, left, errRanOut)
 }
 
-// giveBack releases the hold in the background, again and again, until that is
-// answered, its lease has run out, or the Client is closed.
-func (l *Lease) giveBack(until time.Duration) {
-	c := l.acquirer.client
-	f := func() {
-		ctx, cancel := context.WithTimeout(c.afterlife, until-l.keeper().clock())
-		defer cancel()
-		l.released(l.insistOnRelease(ctx))
-	}
-	if !c.background(f) {
-		f() // the Client is closing: what is left of its afterlife bounds this
-	}
-}
-
-// insistOnRelease tries until it is answered or ctx ends. "Not held" is an
-// answer too: that of an earlier attempt may have been lost.
-func (l *Lease) insistOnRelease(ctx context.Context) error {
-	for pauses := newPauses(); ; {
-		attempt, cancel := context.WithTimeout(ctx, releaseTimeout)
-		err := l.acquirer.client.backend.Release(attempt, l.handle())
-		timedOut := attempt.Err() != nil
-		cancel()
-		switch {
-		case err == nil || errors.Is(err, ErrNotHeld):
-			return nil
-		case !timedOut && !mayPass(err):
-			return err
-		}
-		t := time.NewTimer(pauses.NextBackOff())
+// join waits for a renewal that is under way, so that nothing about the lease
+// is sent after its release.
+func join(ctx context.Context, running *renewal) error {
+	if running != nil {
 		select {
-		case <-t.C:
+		case <-running.done:
 		case <-ctx.Done():
-			t.Stop()
-			return fmt.Errorf("%w: %w", ended(ctx), err)
 		}
+	}
+	if ctx.Err() != nil {
+		return ended(ctx)
+	}
+	return nil
+}
+
+// giveBack releases the hold in the background, after the renewal that is under
+// way.
+func (l *Lease) giveBack(until time.Duration) {
+	k := l.keeper()
+	k.mu.Lock()
+	l.returning = l.renewal != nil // then until is its deadline
+	returning := l.returning
+	k.mu.Unlock()
+	if !returning {
+		k.client.returner.add(giveBack{lease: l, until: until})
 	}
 }
 

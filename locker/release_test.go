@@ -1,0 +1,434 @@
+package locker_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/distributed-go/distributed/locker"
+)
+
+// TestReleaseJoinsTheRenewal: the request to release is sent when the renewal
+// under way has been answered.
+func TestReleaseJoinsTheRenewal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		f.renew = func(_ context.Context, rs []locker.Renewal) {
+			time.Sleep(time.Second)
+			f.extend(rs)
+		}
+		l := acquire(t, newClient(t, f), "k")
+		time.Sleep(ttl / 3)
+		r := f.of("renew")
+		exactly(t, "renewals", len(r), 1)
+		sure(t, l.Release(t.Context()))
+		exactly(t, "released at", f.of("release")[0].at, r[0].at+time.Second)
+		exactly(t, "holders", f.holders(), 0)
+		sure(t, l.Err())
+		matches(t, l.Check(), locker.ErrNotHeld)
+		matchesNot(t, l.Check(), locker.ErrLost)
+		time.Sleep(time.Minute)
+		exactly(t, "renewals", len(f.of("renew")), 1)
+		exactly(t, "Lost is closed", closed(l.Lost()), false)
+	})
+}
+
+// TestReleaseDoesNotWaitForARenewalForEver, and neither does what goes on in
+// the background: the renewal has a time of its own.
+func TestReleaseDoesNotWaitForARenewalForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		f.renew = frozenRenew
+		l := acquire(t, newClient(t, f), "k")
+		time.Sleep(ttl / 3)
+		stamp := f.of("renew")[0].at
+		began := time.Now()
+		err := l.Release(ctx2(t, 500*time.Millisecond))
+		matches(t, err, context.DeadlineExceeded)
+		exactly(t, "took", time.Since(began), 500*time.Millisecond)
+		matches(t, l.Check(), locker.ErrNotHeld)
+		time.Sleep(ttl / 6)
+		exactly(t, "holders", f.holders(), 0)
+		exactly(t, "released at", f.of("release")[0].at, stamp+ttl/6)
+		exactly(t, "renewals", len(f.of("renew")), 1)
+	})
+}
+
+// An orderly backend complains when a renewal and a release of one hold are
+// under way at the same time, or a renewal begins after the release.
+type orderly struct {
+	granter
+	mu       sync.Mutex
+	renewing map[locker.Token]bool
+	released map[locker.Token]bool
+	faults   []string
+}
+
+func (o *orderly) Renew(ctx context.Context, rs []locker.Renewal) {
+	o.mu.Lock()
+	for _, r := range rs {
+		if o.released[r.Token] {
+			o.faults = append(o.faults, "a renewal began after the release")
+		}
+		o.renewing[r.Token] = true
+	}
+	o.mu.Unlock()
+	time.Sleep(time.Duration(rand.Int64N(int64(ttl / 6))))
+	o.mu.Lock()
+	for _, r := range rs {
+		delete(o.renewing, r.Token)
+	}
+	o.mu.Unlock()
+	o.granter.Renew(ctx, rs)
+}
+
+func (o *orderly) Release(ctx context.Context, h locker.Hold) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.renewing[h.Token] {
+		o.faults = append(o.faults, "released while a renewal was under way")
+	}
+	o.released[h.Token] = true
+	return o.granter.Release(ctx, h)
+}
+
+// TestNoRenewalAfterARelease: ten thousand leases are released around the
+// instants of their renewals, some with a context that ends.
+func TestNoRenewalAfterARelease(t *testing.T) {
+	const goroutines, rounds = 100, 100
+	synctest.Test(t, func(t *testing.T) {
+		o := &orderly{renewing: make(map[locker.Token]bool), released: make(map[locker.Token]bool)}
+		c := newClient(t, o)
+		var wg sync.WaitGroup
+		for range goroutines {
+			wg.Go(func() {
+				for range rounds {
+					l, err := c.Acquire(context.Background(), "k")
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					time.Sleep(time.Duration(3+rand.IntN(2))*time.Second + time.Duration(rand.IntN(400))*time.Millisecond)
+					ctx, cancel := context.WithTimeout(context.Background(), time.Duration(rand.Int64N(int64(ttl/3))))
+					if rand.IntN(10) == 0 {
+						cancel()
+					}
+					if err := l.Release(ctx); err != nil && ctx.Err() == nil {
+						t.Error(err)
+					}
+					cancel()
+				}
+			})
+		}
+		wg.Wait()
+		time.Sleep(ttl)
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		exactly(t, "released", len(o.released), goroutines*rounds)
+		exactly(t, "releases", o.releases.Load(), goroutines*rounds)
+		if len(o.faults) > 0 {
+			t.Errorf("%d times, first: %s", len(o.faults), o.faults[0])
+		}
+	})
+}
+
+// TestReleaseIsIdempotent, also for many at the same time.
+func TestReleaseIsIdempotent(t *testing.T) {
+	f := newFake()
+	released := new(record[locker.ReleasedInfo])
+	l := acquire(t, newClient(t, f, locker.WithTrace(&locker.Trace{Released: released.add})), "k")
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			if err := l.Release(context.Background()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	sure(t, l.Release(t.Context()))
+	exactly(t, "releases", len(f.of("release")), 1)
+	exactly(t, "traced", len(released.all()), 1)
+	sure(t, released.all()[0].Err)
+}
+
+// TestReleaseOfWhatTheServerForgot: somebody else may have held the key.
+func TestReleaseOfWhatTheServerForgot(t *testing.T) {
+	f := newFake()
+	released := new(record[locker.ReleasedInfo])
+	l := acquire(t, newClient(t, f, locker.WithTrace(&locker.Trace{Released: released.add})), "k")
+	sure(t, f.free(locker.Hold{Kind: locker.Exclusive, Key: "k", Token: l.Token()}))
+	matches(t, l.Release(t.Context()), locker.ErrLost, locker.ErrNotHeld)
+	sure(t, l.Release(t.Context()))
+	exactly(t, "releases", len(f.of("release")), 1)
+	exactly(t, "traced", len(released.all()), 1)
+	matches(t, released.all()[0].Err, locker.ErrLost)
+}
+
+// TestReleaseWithACancelledContext still frees the key.
+func TestReleaseWithACancelledContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		l := acquire(t, newClient(t, f), "k")
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		err := l.Release(ctx)
+		matches(t, err, context.Canceled)
+		exactly(t, "error", err.Error(), `distributed: release "k" on fake://: context canceled (going on in the background)`)
+		synctest.Wait()
+		exactly(t, "holders", f.holders(), 0)
+		exactly(t, "time", f.now(), 0)
+		sure(t, l.Release(t.Context()))
+	})
+}
+
+// TestReleaseInAnOutage returns within its context and goes on until it is
+// answered.
+func TestReleaseInAnOutage(t *testing.T) {
+	for name, release := range map[string]func(context.Context, locker.Hold) error{
+		"frozen":  frozen,
+		"refused": func(context.Context, locker.Hold) error { return locker.ErrUnavailable },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFake()
+				released := new(record[locker.ReleasedInfo])
+				l := acquire(t, newClient(t, f, locker.WithTrace(&locker.Trace{Released: released.add})), "k")
+				f.set(func() { f.release = release })
+				err := l.Release(ctx2(t, time.Second))
+				matches(t, err, locker.ErrUnavailable)
+				if f.now() > time.Second {
+					t.Errorf("took %v", f.now())
+				}
+				exactly(t, "traced before it is answered", len(released.all()), 0)
+				time.Sleep(4 * time.Second)
+				exactly(t, "holders", f.holders(), 1)
+				f.set(func() { f.release = nil })
+				time.Sleep(3 * time.Second)
+				exactly(t, "holders", f.holders(), 0)
+				exactly(t, "renewals", len(f.of("renew")), 0)
+				exactly(t, "traced", len(released.all()), 1)
+				sure(t, released.all()[0].Err)
+			})
+		})
+	}
+}
+
+// TestReleaseIsNotSentAfterTheDeadline: what could not be released runs out.
+func TestReleaseIsNotSentAfterTheDeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		f.release = frozen
+		released := new(record[locker.ReleasedInfo])
+		l := acquire(t, newClient(t, f, locker.WithTrace(&locker.Trace{Released: released.add})), "k")
+		matches(t, l.Release(ctx2(t, time.Second)), locker.ErrUnavailable)
+		time.Sleep(time.Minute)
+		for _, r := range f.of("release") {
+			if r.at >= believed(ttl) {
+				t.Errorf("a release was sent at %v", r.at)
+			}
+		}
+		exactly(t, "traced", len(released.all()), 1)
+		matches(t, released.all()[0].Err, locker.ErrUnavailable)
+	})
+}
+
+// TestReleaseWithoutADeadline is over when the lease is.
+func TestReleaseWithoutADeadline(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		f.release = frozen
+		l := acquire(t, newClient(t, f), "k")
+		time.Sleep(time.Second)
+		matches(t, l.Release(context.Background()), locker.ErrUnavailable)
+		exactly(t, "time", f.now(), believed(ttl))
+	})
+}
+
+// TestReleaseRefusedForGood is not tried for ever.
+func TestReleaseRefusedForGood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		f.release = func(context.Context, locker.Hold) error { return locker.ErrAuth }
+		released := new(record[locker.ReleasedInfo])
+		l := acquire(t, newClient(t, f, locker.WithTrace(&locker.Trace{Released: released.add})), "k")
+		matches(t, l.Release(t.Context()), locker.ErrAuth)
+		time.Sleep(time.Minute)
+		if n := len(f.of("release")); n > 2 {
+			t.Errorf("%d releases", n)
+		}
+		exactly(t, "traced", len(released.all()), 1)
+		matches(t, released.all()[0].Err, locker.ErrAuth)
+	})
+}
+
+// TestManyReleasesInALongOutage: what is given back in the background costs no
+// goroutine each, does not storm the server when it is back, and nothing of it
+// is forgotten.
+func TestManyReleasesInALongOutage(t *testing.T) {
+	const leases = 5000
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		var mu sync.Mutex
+		var most, now int
+		f.release = func(ctx context.Context, h locker.Hold) error {
+			mu.Lock()
+			now++
+			most = max(most, now)
+			mu.Unlock()
+			defer func() {
+				mu.Lock()
+				now--
+				mu.Unlock()
+			}()
+			if f.now() < 20*time.Second {
+				return frozen(ctx, h)
+			}
+			time.Sleep(time.Millisecond)
+			return f.free(h)
+		}
+		c := newClient(t, f, locker.WithTTL(time.Minute))
+		before := runtime.NumGoroutine()
+		cancelled, cancel := context.WithCancel(t.Context())
+		cancel()
+		for i := range leases {
+			matches(t, acquire(t, c, fmt.Sprint("k", i)).Release(cancelled), context.Canceled)
+		}
+		time.Sleep(10 * time.Second)
+		if n := runtime.NumGoroutine() - before; n > 100 {
+			t.Errorf("%d goroutines to give back %d leases", n, leases)
+		}
+		exactly(t, "holders", f.holders(), leases)
+		time.Sleep(13 * time.Second)
+		exactly(t, "holders 3 s after the outage", f.holders(), 0)
+		if most > 64 {
+			t.Errorf("%d releases at the same time", most)
+		}
+		// What comes later is not held up by what is left of an outage.
+		sure(t, acquire(t, c, "later").Release(t.Context()))
+	})
+}
+
+// TestFreshReleasesGoFirst: of those that wait in an outage of one of two
+// servers, the releases that have not been tried yet.
+func TestFreshReleasesGoFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		f.release = func(ctx context.Context, h locker.Hold) error {
+			if h.Key != "good" {
+				return frozen(ctx, h)
+			}
+			return f.free(h)
+		}
+		c := newClient(t, f, locker.WithTTL(time.Minute))
+		cancelled, cancel := context.WithCancel(t.Context())
+		cancel()
+		for i := range 300 {
+			_ = acquire(t, c, fmt.Sprint("bad", i)).Release(cancelled)
+		}
+		time.Sleep(20 * time.Second)
+		exactly(t, "holders", f.holders(), 300)
+		_ = acquire(t, c, "good").Release(cancelled)
+		time.Sleep(3 * time.Second)
+		exactly(t, "holders", f.holders(), 300)
+	})
+}
+
+// TestDo: errors, panics and losses of what runs under a lease.
+func TestDo(t *testing.T) {
+	boom := errors.New("boom")
+	for name, c := range map[string]struct {
+		f         func(ctx context.Context) error
+		want, not []error
+		text      string
+	}{
+		"nil":   {func(ctx context.Context) error { return ctx.Err() }, nil, nil, ""},
+		"error": {func(context.Context) error { return boom }, []error{boom}, []error{locker.ErrLost}, "boom"},
+		"lost": {func(ctx context.Context) error {
+			time.Sleep(time.Minute)
+			return nil
+		}, []error{locker.ErrLost}, nil, ""},
+		"lost with an error": {func(ctx context.Context) error {
+			time.Sleep(time.Minute)
+			return boom
+		}, []error{boom, locker.ErrLost}, nil, ""},
+		"lost and told so": {func(ctx context.Context) error {
+			<-ctx.Done()
+			time.Sleep(time.Minute)
+			return context.Cause(ctx)
+		}, []error{locker.ErrLost}, nil, ""},
+		"stopped in time": {func(ctx context.Context) error {
+			<-ctx.Done()
+			return nil
+		}, nil, nil, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := newFake()
+				f.renew = frozenRenew
+				l := acquire(t, newClient(t, f), "k")
+				err := l.Do(t.Context(), c.f)
+				if c.want == nil {
+					sure(t, err)
+				}
+				matches(t, err, c.want...)
+				matchesNot(t, err, c.not...)
+				if c.text != "" {
+					exactly(t, "error", err.Error(), c.text)
+				}
+				if len(c.want) == 2 && err.Error()[:4] != "boom" {
+					t.Errorf("the error of f does not come first: %v", err)
+				}
+				time.Sleep(ttl)
+				exactly(t, "holders", f.holders(), 0)
+			})
+		})
+	}
+}
+
+// TestDoReleasesOnPanic, and with a context that has ended, and does not wait
+// for longer than a second.
+func TestDoReleasesOnPanic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		c := newClient(t, f)
+		func() {
+			defer func() { exactly(t, "panic", recover(), any("boom")) }()
+			_ = acquire(t, c, "k").Do(t.Context(), func(context.Context) error { panic("boom") })
+		}()
+		exactly(t, "holders", f.holders(), 0)
+
+		ctx, cancel := context.WithCancel(t.Context())
+		err := acquire(t, c, "k").Do(ctx, func(ctx context.Context) error {
+			cancel()
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		matches(t, err, context.Canceled)
+		matchesNot(t, err, locker.ErrLost)
+		exactly(t, "holders", f.holders(), 0)
+
+		f.set(func() { f.release = frozen })
+		sure(t, acquire(t, c, "k").Do(t.Context(), func(context.Context) error { return nil }))
+		exactly(t, "time", f.now(), time.Second)
+	})
+}
+
+// TestDoOfAReleasedLease: f may release it itself.
+func TestDoOfAReleasedLease(t *testing.T) {
+	f := newFake()
+	l := acquire(t, newClient(t, f), "k")
+	sure(t, l.Do(t.Context(), func(ctx context.Context) error {
+		err := l.Release(ctx)
+		<-ctx.Done()
+		matches(t, context.Cause(ctx), locker.ErrNotHeld)
+		return err
+	}))
+	exactly(t, "releases", len(f.of("release")), 1)
+}
