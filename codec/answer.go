@@ -192,7 +192,7 @@ func appendWelcome(dst []byte, a *Answer) []byte {
 func appendNotice(dst []byte, a *Answer) []byte {
 	dst = append(append(dst, "0 "...), a.Notice.String()...)
 	if a.Notice == NoticeLost {
-		if !validKey(a.Key) || !validReason(a.Reason) {
+		if !validLost(a) {
 			panic("codec: bug: unchecked key or reason in a notice")
 		}
 		dst = append(append(dst, ' '), a.Key...)

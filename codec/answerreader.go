@@ -14,8 +14,17 @@ var ErrMalformedAnswer = errors.New("codec: malformed answer")
 // not safe for concurrent use.
 type AnswerReader struct {
 	lines lineBuffer
-	frame bool
+	mode  answerMode
 }
+
+// An answerMode says which lines may come.
+type answerMode uint8
+
+const (
+	baseAnswers answerMode = iota
+	helloAnswer
+	frameAnswers
+)
 
 // NewAnswerReader returns a reader of the answers in r.
 func NewAnswerReader(r io.Reader) *AnswerReader {
@@ -24,7 +33,7 @@ func NewAnswerReader(r io.Reader) *AnswerReader {
 
 // Frames makes all that is read from now on frames of session mode; what was
 // read ahead is kept.
-func (ar *AnswerReader) Frames() { ar.frame = true }
+func (ar *AnswerReader) Frames() { ar.mode = frameAnswers }
 
 // Buffered returns the number of bytes that were read ahead of answers. What
 // is there before anything was asked was not asked for.
@@ -34,7 +43,7 @@ func (ar *AnswerReader) Buffered() int { return ar.lines.buffered() }
 // "error_session", which are no answers of the base protocol, or any error. It
 // does not call Frames.
 func (ar *AnswerReader) ReadHello(a *Answer) error {
-	return ar.read(a, parseWelcome)
+	return ar.read(a, helloAnswer)
 }
 
 // Read reads the next answer into a. It returns
@@ -48,18 +57,13 @@ func (ar *AnswerReader) ReadHello(a *Answer) error {
 //
 // Errors of the server are not errors of Read but answers. A server may know
 // more of them than this package: those are Failed, with their Text.
-func (ar *AnswerReader) Read(a *Answer) error {
-	if ar.frame {
-		return ar.read(a, parseFrame)
-	}
-	return ar.read(a, parseAnswer)
-}
+func (ar *AnswerReader) Read(a *Answer) error { return ar.read(a, ar.mode) }
 
-func (ar *AnswerReader) read(a *Answer, parse func(*Answer, []byte) bool) error {
+func (ar *AnswerReader) read(a *Answer, mode answerMode) error {
 	*a = Answer{}
 	b := &ar.lines
 	end, next, err := b.line(0, MaxAnswer)
-	if err == ErrTooLong && ar.isReport(b.slice(0, b.buffered())) {
+	if err == ErrTooLong && isReport(b.slice(0, b.buffered()), mode) {
 		end, next, err = b.line(0, MaxStats)
 	}
 	if err != nil {
@@ -70,7 +74,7 @@ func (ar *AnswerReader) read(a *Answer, parse func(*Answer, []byte) bool) error 
 	}
 	line := b.slice(0, end)
 	b.consume(next)
-	if !parse(a, line) {
+	if !parseLine(a, line, mode) {
 		*a = Answer{}
 		return ErrMalformedAnswer
 	}
@@ -83,15 +87,23 @@ var (
 )
 
 // isReport reports whether a line begins as a report.
-func (ar *AnswerReader) isReport(line []byte) bool {
-	if ar.frame {
-		_, line, _ = bytes.Cut(line, []byte{' '})
+func isReport(line []byte, mode answerMode) bool {
+	ok := true
+	if mode == frameAnswers {
+		_, line, ok = cutID(line)
 	}
-	return bytes.HasPrefix(line, jsonPrefix)
+	return ok && bytes.HasPrefix(line, jsonPrefix)
 }
 
-// parseAnswer reads an answer of the base protocol.
-func parseAnswer(a *Answer, line []byte) bool {
+// parseLine is a switch and not a function for each mode to call through: what
+// a is would then escape to the heap, and there is one for every answer.
+func parseLine(a *Answer, line []byte, mode answerMode) bool {
+	switch mode {
+	case helloAnswer:
+		return parseWelcome(a, line)
+	case frameAnswers:
+		return parseFrame(a, line)
+	}
 	return parseOutcome(a, &arguments{rest: line}, Draining)
 }
 

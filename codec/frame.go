@@ -126,7 +126,7 @@ func parseNotice(a *Answer, rest []byte) bool {
 		a.Key = bytes.Clone(args.next())
 		a.Token, a.HasToken = args.token(), true
 		a.Reason = string(args.next())
-		return validKey(a.Key) && validReason(a.Reason) && args.done()
+		return validLost(a) && args.done()
 	case "displaced":
 		a.Notice = NoticeDisplaced
 	case "error":
@@ -138,6 +138,7 @@ func parseNotice(a *Answer, rest []byte) bool {
 	return args.done()
 }
 
-func validReason(reason string) bool {
-	return reason != "" && len(reason) <= maxReason && printable(reason)
+// validLost holds the writer and the reader of a notice to one rule.
+func validLost(a *Answer) bool {
+	return len(a.Key) <= MaxLine && validKey(a.Key) && a.Reason != "" && len(a.Reason) <= maxReason && printable(a.Reason)
 }

@@ -2,7 +2,6 @@ package codec_test
 
 import (
 	"bytes"
-	"io"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -59,11 +58,17 @@ func FuzzRequests(f *testing.F) {
 	for s := range requests(f) {
 		f.Add([]byte(s))
 	}
+	for _, s := range malformedHellos() {
+		f.Add([]byte(s))
+	}
+	for s := range greetings(f) {
+		f.Add([]byte("hello\n_\n" + s + "\n"))
+	}
 	f.Add([]byte(strings.Join(seeds, "")))
 	f.Add([]byte("auth\n_\n" + strings.Repeat("x", 5000) + "\nping\n_\n_\n"))
 	f.Fuzz(func(t *testing.T, wire []byte) {
-		whole := readRequests(t, bytes.NewReader(wire), len(wire))
-		sliced := readRequests(t, iotest.DataErrReader(iotest.OneByteReader(bytes.NewReader(wire))), len(wire))
+		whole := readRequests(t, codec.NewRequestReader(bytes.NewReader(wire)), len(wire))
+		sliced := readRequests(t, codec.NewRequestReader(iotest.DataErrReader(iotest.OneByteReader(bytes.NewReader(wire)))), len(wire))
 		if !reflect.DeepEqual(whole, sliced) {
 			t.Fatalf("slicing matters:\n%v\n%v", whole, sliced)
 		}
@@ -75,9 +80,8 @@ func FuzzRequests(f *testing.F) {
 	})
 }
 
-func readRequests(t *testing.T, r io.Reader, size int) []outcome {
+func readRequests(t *testing.T, rr *codec.RequestReader, size int) []outcome {
 	var got []outcome
-	rr := codec.NewRequestReader(r)
 	for {
 		var req codec.Request
 		err := rr.Read(&req)
@@ -86,7 +90,7 @@ func readRequests(t *testing.T, r io.Reader, size int) []outcome {
 			got = append(got, outcome{value: req})
 			continue
 		}
-		got = append(got, outcome{err: err})
+		got = append(got, outcome{value: req.ID, err: err})
 		if err != codec.ErrMalformed {
 			return got
 		}
@@ -121,8 +125,8 @@ func FuzzAnswers(f *testing.F) {
 	f.Add([]byte(strings.Join(seeds, "")))
 	f.Add([]byte("error_not_leader 1.2.3.4:6388\nok {" + strings.Repeat("x", 2000) + "}\n"))
 	f.Fuzz(func(t *testing.T, wire []byte) {
-		whole := readAnswers(bytes.NewReader(wire))
-		sliced := readAnswers(iotest.DataErrReader(iotest.OneByteReader(bytes.NewReader(wire))))
+		whole := readAnswers(codec.NewAnswerReader(bytes.NewReader(wire)))
+		sliced := readAnswers(codec.NewAnswerReader(iotest.DataErrReader(iotest.OneByteReader(bytes.NewReader(wire)))))
 		if !reflect.DeepEqual(whole, sliced) {
 			t.Fatalf("slicing matters:\n%v\n%v", whole, sliced)
 		}
@@ -140,9 +144,8 @@ func FuzzAnswers(f *testing.F) {
 	})
 }
 
-func readAnswers(r io.Reader) []outcome {
+func readAnswers(ar *codec.AnswerReader) []outcome {
 	var got []outcome
-	ar := codec.NewAnswerReader(r)
 	for {
 		var a codec.Answer
 		err := ar.Read(&a)

@@ -17,7 +17,7 @@ const (
 // reports whether they are one. It is a frame if r has an ID.
 func parseRequest(r *Request, word, key, argument []byte) bool {
 	frame := r.ID != 0
-	if !parseCommand(r, word) || r.Command == Auth && frame || r.Command == Hello && frame || r.Command > Hello && !frame {
+	if !parseCommand(r, word) || !r.Command.exists(frame) {
 		return false
 	}
 	args := arguments{rest: argument, frame: frame}

@@ -49,6 +49,17 @@ func (c Command) String() string {
 	return words[c]
 }
 
+// exists says whether the command exists in frames, or else in the base protocol.
+func (c Command) exists(frame bool) bool {
+	switch c {
+	case Auth, Hello:
+		return !frame
+	case Cancel, Beat, Sync, Bye:
+		return frame
+	}
+	return true
+}
+
 // keyed says whether the command is about a key, and so exists for semaphores.
 func (c Command) keyed() bool { return c >= Lock && c <= Wait }
 
@@ -123,16 +134,18 @@ func (r Request) Format(f fmt.State, _ rune) {
 //
 // Key, Secret and the name in Hello must have passed CheckKey, CheckSecret and
 // CheckName. A line feed in any of them would smuggle in further requests, so
-// AppendRequest panics on it, and on what a request without an ID cannot say: a
-// server's answer cannot bring that about, only a caller with a bug.
+// AppendRequest panics on it, and on commands and endless waits where they do not
+// exist: a server's answer cannot bring that about, only a caller with a bug.
 func AppendRequest(dst []byte, r *Request) []byte {
 	if bytes.IndexByte(r.Key, '\n') >= 0 || bytes.IndexByte(r.Secret, '\n') >= 0 {
 		panic("codec: bug: unchecked key or secret with a line feed in it")
 	}
-	if r.ID != 0 {
+	frame := r.ID != 0
+	if !r.Command.exists(frame) || r.NoTimeout && !frame {
+		panic("codec: bug: a frame that the base protocol does not have, or the other way round")
+	}
+	if frame {
 		dst = append(strconv.AppendUint(dst, r.ID, 10), ' ')
-	} else if r.Command > Hello || r.NoTimeout {
-		panic("codec: bug: the base protocol has no such request")
 	}
 	if !r.Command.keyed() {
 		dst = append(append(dst, r.Command.String()...), "\n_\n"...)
