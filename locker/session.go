@@ -1,6 +1,7 @@
 package locker
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 )
@@ -31,9 +32,15 @@ func (s *Session) Err() error {
 	return s.err
 }
 
+// errSessionEnded stands for a cause that was not given.
+var errSessionEnded = errors.New("session ended")
+
 // End ends the session: every lease that depends on it is lost, with a cause
 // that matches ErrLost and the given one. Later calls do nothing.
 func (s *Session) End(cause error) {
+	if cause == nil {
+		cause = errSessionEnded
+	}
 	s.mu.Lock()
 	if s.err != nil {
 		s.mu.Unlock()
