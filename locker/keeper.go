@@ -72,18 +72,18 @@ func (k *keeper) add(l *Lease) error {
 	if k.closed {
 		return ErrClosed
 	}
-	if l.session != nil {
-		if err := l.session.attach(l); err != nil {
-			// Nobody has believed in this grant yet, so it is an outage and
-			// not a loss: the acquisition begins anew.
-			return fmt.Errorf("%w: connection ended with the grant: %v", ErrUnavailable, err)
-		}
-	}
 	if !k.running {
 		if !k.client.background(k.run) {
 			return ErrClosed
 		}
 		k.running = true
+	}
+	if l.session != nil { // last, because from here on its end is the lease's
+		if err := l.session.attach(l); err != nil {
+			// Nobody has believed in this grant yet, so it is an outage and
+			// not a loss: the acquisition begins anew.
+			return fmt.Errorf("%w: connection ended with the grant: %v", ErrUnavailable, err)
+		}
 	}
 	k.heap.push(l)
 	k.wakeLocked()

@@ -1,6 +1,8 @@
 package locker
 
 import (
+	"context"
+	"errors"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -36,5 +38,35 @@ func TestClassOf(t *testing.T) {
 	check(math.MaxInt64)
 	for range 100_000 {
 		check(time.Duration(rand.Int64N(1<<rand.IntN(63))) + 1)
+	}
+}
+
+// A nullBackend is enough for a Client that asks for nothing.
+type nullBackend struct{ Backend }
+
+func (nullBackend) String() string { return "null" }
+func (nullBackend) Close() error   { return nil }
+
+// TestLeaseThatIsNotKept: a grant that comes as Close begins is no lease of its
+// session either.
+func TestLeaseThatIsNotKept(t *testing.T) {
+	c := New(nullBackend{}, WithTrace(&Trace{Lost: func(LostInfo) { t.Error("a lease that nobody had was lost") }}))
+	defer c.Close()
+	a, err := c.exclusive("k", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := NewSession(nil)
+	l := a.newLease(Grant{Session: s})
+	l.hold = newHold(0, time.Hour, time.Hour, &a.settings.terms, 0)
+	c.mu.Lock()
+	c.done = true
+	c.mu.Unlock()
+	if err := c.keeper.add(l); !errors.Is(err, ErrClosed) {
+		t.Errorf("add: %v", err)
+	}
+	s.End(context.Canceled)
+	if l.Err() != nil {
+		t.Errorf("the lease ended with %v", l.Err())
 	}
 }
