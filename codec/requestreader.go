@@ -1,6 +1,7 @@
 package codec
 
 import (
+	"bytes"
 	"errors"
 	"io"
 )
@@ -67,11 +68,16 @@ func (rr *RequestReader) argumentCap(line []byte) int {
 	}
 	// Values are not for this version, but a client that sends one is to hear
 	// "error" and keep its connection.
-	if _, word, ok := cutID(line); ok && string(word) == "put" {
-		return max(rr.maxArgument, MaxLine)
+	if !bytes.HasSuffix(line, valueWord) { // nearly always
+		return MaxLine
 	}
-	return MaxLine
+	if _, word, ok := cutID(line); !ok || string(word) != "put" {
+		return MaxLine
+	}
+	return max(rr.maxArgument, MaxLine)
 }
+
+var valueWord = []byte(" put")
 
 // line is lineBuffer.line with the end of the input named as Read does.
 func (rr *RequestReader) line(off, limit int) (end, next int, err error) {
