@@ -143,7 +143,7 @@ func (a *Acquirer) Interrupted(ctx context.Context, op string) error {
 
 // Error wraps an error of an operation with the key and the backend.
 func (a *Acquirer) Error(op string, err error) error {
-	return &Error{Op: op, Key: a.req.Key, Backend: a.client.backend.String(), Err: err}
+	return &Error{Op: op, Key: a.req.Key, Backend: a.client.name, Err: err}
 }
 
 // newPauses returns the pauses of one loop of attempts: 20 ms, doubling up to a

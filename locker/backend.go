@@ -96,7 +96,7 @@ type Renewal struct {
 // Inspector. Package lockertest is the suite that every backend passes.
 type Backend interface {
 	// String names the backend in errors and logs, without secrets, for
-	// example "dflockd://127.0.0.1:6388".
+	// example "dflockd://127.0.0.1:6388". It never changes.
 	String() string
 
 	// Acquire waits for a lease in FIFO order. When it returns an error the

@@ -23,6 +23,7 @@ const (
 // is not usable, New makes one. Close it when done.
 type Client struct {
 	backend  Backend
+	name     string // of the backend, which is not asked for it under a lock
 	settings settings
 	keeper   *keeper
 	returner returner
@@ -47,7 +48,7 @@ func New(b Backend, opts ...Option) *Client {
 	if b == nil {
 		panic("distributed: locker.New with a nil Backend")
 	}
-	c := &Client{backend: b, settings: defaults().with(opts)}
+	c := &Client{backend: b, name: b.String(), settings: defaults().with(opts)}
 	c.life, c.endLife = context.WithCancelCause(context.Background())
 	c.afterlife, c.endAfterlife = context.WithCancel(context.Background())
 	c.keeper = newKeeper(c)
@@ -104,7 +105,7 @@ func (c *Client) Acquirer(req Request, opts ...Option) (*Acquirer, error) {
 	a := &Acquirer{client: c, req: req, settings: c.settings.with(opts)}
 	a.req.TTL, a.req.Try = a.settings.ttl, false
 	if err := errors.Join(req.check(), a.settings.check()); err != nil {
-		return nil, &Error{Op: "acquire", Key: req.Key, Backend: c.backend.String(), Err: err}
+		return nil, &Error{Op: "acquire", Key: req.Key, Backend: c.name, Err: err}
 	}
 	return a, nil
 }
@@ -114,11 +115,11 @@ func (c *Client) Acquirer(req Request, opts ...Option) (*Acquirer, error) {
 func (c *Client) Inspect(ctx context.Context) (Report, error) {
 	i, ok := c.backend.(Inspector)
 	if !ok {
-		return Report{}, fmt.Errorf("distributed: inspect %s: %w", c.backend, errors.ErrUnsupported)
+		return Report{}, fmt.Errorf("distributed: inspect %s: %w", c.name, errors.ErrUnsupported)
 	}
 	r, err := i.Inspect(ctx)
 	if err != nil {
-		return Report{}, fmt.Errorf("distributed: inspect %s: %w", c.backend, err)
+		return Report{}, fmt.Errorf("distributed: inspect %s: %w", c.name, err)
 	}
 	return r, nil
 }

@@ -190,3 +190,33 @@ func TestOneLossOfManyReasons(t *testing.T) {
 		}
 	}
 }
+
+// A bigBackend has one lock for everything that it does, also for its name.
+type bigBackend struct {
+	*fake
+	big sync.Mutex
+}
+
+func (b *bigBackend) String() string {
+	b.big.Lock()
+	defer b.big.Unlock()
+	return "big://"
+}
+
+// TestSessionEndsUnderTheBackendsLock: the backend may hold the lock that its
+// String needs, while leases are lost for other reasons, too.
+func TestSessionEndsUnderTheBackendsLock(t *testing.T) {
+	for range 200 {
+		b := &bigBackend{fake: newFake()}
+		s := locker.NewSession(nil)
+		b.session = s
+		c := newClient(t, b, locker.WithTTL(20*time.Millisecond), locker.WithMaxHold(time.Microsecond))
+		for i := range 20 {
+			acquire(t, c, fmt.Sprint("k", i))
+		}
+		b.big.Lock()
+		s.End(errCut)
+		b.big.Unlock()
+		sure(t, c.Close())
+	}
+}
