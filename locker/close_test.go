@@ -144,9 +144,9 @@ func TestCloseWithAGrantOnItsWay(t *testing.T) {
 
 // TestCloseConcurrently with everything.
 func TestCloseConcurrently(t *testing.T) {
-	for range 100 {
+	for range 50 {
 		f := newFake()
-		c := newClient(t, f, locker.WithTTL(30*time.Millisecond))
+		c := newClient(t, f)
 		var wg sync.WaitGroup
 		for i := range 6 {
 			wg.Go(func() {

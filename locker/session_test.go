@@ -210,7 +210,7 @@ func TestSessionEndsUnderTheBackendsLock(t *testing.T) {
 		b := &bigBackend{fake: newFake()}
 		s := locker.NewSession(nil)
 		b.session = s
-		c := newClient(t, b, locker.WithTTL(20*time.Millisecond), locker.WithMaxHold(time.Microsecond))
+		c := newClient(t, b, locker.WithMaxHold(time.Microsecond))
 		for i := range 20 {
 			acquire(t, c, fmt.Sprint("k", i))
 		}
