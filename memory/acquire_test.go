@@ -112,7 +112,7 @@ func TestTTLOfAWaiterRunsFromItsReturn(t *testing.T) {
 		next := w.waiting(w.ctx, b, lock("k"))
 		time.Sleep(9 * second)
 		w.release(a, lock("k"), first)
-		o := <-next
+		o := w.now(next, "the next")
 		time.Sleep(ttl - 1)
 		w.counts(1, 0)
 		time.Sleep(time.Nanosecond)
@@ -168,7 +168,7 @@ func TestTryNeitherWaitsNorJumpsTheQueue(t *testing.T) {
 		_, err = b.Acquire(w.ctx, try(slots("s", 3, 1)))
 		w.is(err, locker.ErrLocked, "a try that fits, behind one that waits")
 		w.release(b, slots("s", 3, 2), g)
-		w.is((<-heavy).err, nil, "the one that waited")
+		w.is(w.now(heavy, "the one that waited").err, nil, "the one that waited")
 	})
 }
 
@@ -182,10 +182,10 @@ func TestHeavyRequestIsNotStarved(t *testing.T) {
 		w.still(heavy, "heavy, with one slot taken")
 		w.still(light, "light, behind the heavy one")
 		w.release(b, slots("s", 3, 1), one)
-		o := <-heavy
+		o := w.now(heavy, "heavy")
 		w.still(light, "light, beside the heavy one")
 		w.release(b, slots("s", 3, 3), o.grant)
-		w.is((<-light).err, nil, "light")
+		w.is(w.now(light, "light").err, nil, "light")
 	})
 }
 
@@ -248,7 +248,7 @@ func TestCaps(t *testing.T) {
 		_, err = b.Enqueue(w.ctx, lock("a"))
 		w.is(err, locker.ErrTooManyWaiters, "a second waiter")
 		w.release(b, lock("a"), g)
-		w.release(b, lock("a"), (<-next).grant)
+		w.release(b, lock("a"), w.now(next, "next").grant)
 		w.get(b, lock("b")) // in place of the idle one
 	}, WithMaxKeys(2), WithMaxWaiters(1))
 }
@@ -272,7 +272,7 @@ func TestRenewal(t *testing.T) {
 		gk, gs := w.get(a, k), w.get(a, s)
 		time.Sleep(9 * second)
 		renewals := []locker.Renewal{
-			{Hold: hold(k, gk), TTL: 20 * second, Attempt: 1},
+			{Hold: hold(k, gk), TTL: 20 * second, Attempt: 1, Err: errors.New("from before")},
 			{Hold: hold(lock("unknown"), gk), TTL: ttl, Err: errors.New("from before"), Granted: 1},
 			{Hold: hold(s, gs), TTL: 2 * second, Attempt: 1},
 			{Hold: hold(k, gk), TTL: -1, Attempt: 1},
@@ -344,21 +344,24 @@ func TestAllErrorsOfTheTableAreKnown(t *testing.T) {
 	}
 }
 
-func TestMACsAreNotAlike(t *testing.T) {
-	a, b := New(), New()
-	defer a.Close()
-	defer b.Close()
-	seen := make(map[[8]byte]bool)
-	for i := range 100 {
-		for _, c := range []*Backend{a, b} {
-			g, err := c.Acquire(t.Context(), lock(fmt.Sprint("k", i)))
-			if err != nil {
-				t.Fatal(err)
+// TestTokensCannotBeForeseen: servers made at one instant give equal fences.
+func TestTokensCannotBeForeseen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const servers, grants = 4, 50
+		fences, tokens := make(map[uint64]bool), make(map[locker.Token]bool)
+		for range servers {
+			b := New()
+			for i := range grants {
+				g, err := b.Acquire(t.Context(), lock(fmt.Sprint("k", i)))
+				if err != nil {
+					t.Fatal(err)
+				}
+				fences[g.Fence], tokens[g.Token] = true, true
 			}
-			seen[[8]byte(g.Token[8:])] = true
+			b.Close()
 		}
-	}
-	if len(seen) != 200 {
-		t.Errorf("%d different MACs of 200", len(seen))
-	}
+		if len(fences) != grants || len(tokens) != servers*grants {
+			t.Errorf("%d fences and %d tokens in %d grants of %d servers", len(fences), len(tokens), servers*grants, servers)
+		}
+	})
 }

@@ -59,7 +59,7 @@ func TestCancelledWaitLeavesTheQueue(t *testing.T) {
 		}
 		w.counts(1, 1)
 		w.release(a, lock("k"), g)
-		w.is((<-next).err, nil, "the one behind")
+		w.is(w.now(next, "the one behind").err, nil, "the one behind")
 	})
 }
 
@@ -71,8 +71,8 @@ func TestCancelledHeadLetsLighterOnesThrough(t *testing.T) {
 		heavy := w.waiting(ctx, b, slots("s", 3, 3))
 		light := w.waiting(w.ctx, b, slots("s", 3, 1))
 		cancel()
-		w.is((<-heavy).err, context.Canceled, "heavy")
-		w.is((<-light).err, nil, "light")
+		w.is(w.now(heavy, "heavy").err, context.Canceled, "heavy")
+		w.is(w.now(light, "light").err, nil, "light")
 	})
 }
 
@@ -91,7 +91,7 @@ func TestErrorWinsOverAGrant(t *testing.T) {
 		w.still(next, "behind the one whose turn came")
 		_, err = p.Wait(ctx)
 		w.is(err, context.Canceled, "wait")
-		w.is((<-next).err, nil, "the next")
+		w.is(w.now(next, "the next").err, nil, "the next")
 	})
 }
 
@@ -126,7 +126,7 @@ func TestGrantAndCancelAtOneInstant(t *testing.T) {
 // that really run beside each other.
 func TestCancelsInRealTime(t *testing.T) {
 	t.Parallel()
-	const goroutines, rounds = 8, 3000
+	const goroutines, rounds = 8, 1000
 	s := NewServer()
 	clients := []*Backend{s.Backend(), s.Backend()}
 	inside := 0 // the race detector sees whether two are

@@ -36,8 +36,7 @@ func (s *Server) Thaw() {
 	if s.frozen != nil {
 		close(s.frozen)
 		s.frozen = nil
-		s.table.Advance(s.nowLocked())
-		s.settleLocked()
+		s.settleLocked() // the alarm rings at once for what is due
 	}
 }
 

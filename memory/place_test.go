@@ -51,11 +51,11 @@ func TestPlaceWaitsForItsTurn(t *testing.T) {
 		out := w.calling(func() (locker.Grant, error) { return p.Wait(w.ctx) })
 		w.still(out, "the place")
 		w.release(a, lock("k"), first)
-		o := <-out
+		o := w.now(out, "the place")
 		w.is(o.err, nil, "wait")
 		w.still(behind, "behind the place")
 		w.release(b, lock("k"), o.grant)
-		w.is((<-behind).err, nil, "behind")
+		w.is(w.now(behind, "behind").err, nil, "behind")
 	})
 }
 
@@ -133,7 +133,7 @@ func TestWaitThatEndsLosesThePlace(t *testing.T) {
 			}
 			out := w.calling(func() (locker.Grant, error) { return p.Wait(ctx) })
 			cancel()
-			w.is((<-out).err, context.Canceled, "wait")
+			w.is(w.now(out, "wait").err, context.Canceled, "wait")
 			synctest.Wait()
 			if acquired {
 				w.counts(0, 0)

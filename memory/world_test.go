@@ -152,3 +152,16 @@ func (w *world) still(out <-chan outcome, what string) {
 	default:
 	}
 }
+
+// now wants a call to have returned, without the time going on.
+func (w *world) now(out <-chan outcome, what string) outcome {
+	w.Helper()
+	synctest.Wait()
+	select {
+	case o := <-out:
+		return o
+	default:
+		w.Fatalf("%s: has not returned", what)
+		return outcome{}
+	}
+}
