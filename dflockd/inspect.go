@@ -56,6 +56,9 @@ func (s *server) inspect(ctx context.Context) (locker.Report, error) {
 		switch {
 		case err != nil:
 			c.cancel()
+		case a.Status == codec.ErrAuth:
+			c.cancel() // the server closes it
+			err = fmt.Errorf("%w by %v", locker.ErrAuth, s.addr)
 		case a.Status != codec.OK:
 			s.put(c)
 			err = fmt.Errorf("%w by %v: it answered %v to stats, which dflockd knows from 1.4 on (%w)", errors.ErrUnsupported, s.addr, &a, ErrRefused)
