@@ -1,0 +1,424 @@
+package locker_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/distributed-go/distributed/locker"
+)
+
+// A queuer is a fake that can queue in two phases.
+type queuer struct {
+	*fake
+	enqueue func(ctx context.Context, req locker.Request) (locker.Place, error) // a script
+	waits   func(ctx context.Context, p *fakePlace) (locker.Grant, error)       // a script
+	cancels func(ctx context.Context, p *fakePlace) error                       // a script
+}
+
+// A fakePlace is a place in a fake's queue, or a hold that nobody collected.
+type fakePlace struct {
+	q     *queuer
+	key   *fakeKey
+	w     *fakeWaiter
+	grant *locker.Grant // nil until it is known here
+	got   bool          // at once
+}
+
+func (q *queuer) Enqueue(ctx context.Context, req locker.Request) (locker.Place, error) {
+	q.mu.Lock()
+	q.recordLocked(call{op: "enqueue", key: req.Key, ttl: req.TTL})
+	q.mu.Unlock()
+	if q.enqueue != nil {
+		return q.enqueue(ctx, req)
+	}
+	return q.place(req), nil
+}
+
+// place is the server's Enqueue.
+func (q *queuer) place(req locker.Request) *fakePlace {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	k := q.keyLocked(req)
+	p := &fakePlace{q: q, key: k}
+	if len(k.queue) == 0 && k.used+req.Weight <= k.limit {
+		g := q.grantLocked(k, req)
+		p.grant, p.got = &g, true
+		return p
+	}
+	p.w = &fakeWaiter{req: req, granted: make(chan locker.Grant, 1)}
+	k.queue = append(k.queue, p.w)
+	return p
+}
+
+func (p *fakePlace) Acquired() bool { return p.got }
+
+func (p *fakePlace) Wait(ctx context.Context) (locker.Grant, error) {
+	p.q.mu.Lock()
+	p.q.recordLocked(call{op: "wait"})
+	p.q.mu.Unlock()
+	if p.q.waits != nil {
+		return p.q.waits(ctx, p)
+	}
+	return p.collect(ctx)
+}
+
+// collect is the server's Wait.
+func (p *fakePlace) collect(ctx context.Context) (locker.Grant, error) {
+	if p.grant == nil {
+		g, err := p.q.wait(ctx, p.key, p.w)
+		if err != nil {
+			return g, err
+		}
+		p.grant = &g
+	}
+	p.q.mu.Lock()
+	defer p.q.mu.Unlock()
+	h := p.key.holds[p.grant.Token]
+	if h == nil {
+		return locker.Grant{}, locker.ErrPlaceExpired
+	}
+	h.expires.Reset(p.grant.TTL)
+	return *p.grant, nil
+}
+
+func (p *fakePlace) Cancel(ctx context.Context) error {
+	p.q.mu.Lock()
+	p.q.recordLocked(call{op: "cancel"})
+	p.q.mu.Unlock()
+	if p.q.cancels != nil {
+		return p.q.cancels(ctx, p)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err() // nothing was sent
+	}
+	p.q.mu.Lock()
+	defer p.q.mu.Unlock()
+	if p.grant == nil {
+		select {
+		case g := <-p.w.granted:
+			p.grant = &g
+		default:
+			for i, w := range p.key.queue {
+				if w == p.w {
+					p.key.queue = append(p.key.queue[:i:i], p.key.queue[i+1:]...)
+					break
+				}
+			}
+			return nil
+		}
+	}
+	p.q.endLocked(p.key, p.grant.Token)
+	return nil
+}
+
+// waiting counts those who queue.
+func (f *fake) waiting() (n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, k := range f.keys {
+		n += len(k.queue)
+	}
+	return n
+}
+
+func newQueuer() *queuer { return &queuer{fake: newFake()} }
+
+func enqueue(t testing.TB, c *locker.Client, key string) *locker.Ticket {
+	t.Helper()
+	ticket, err := c.Enqueue(context.Background(), key)
+	sure(t, err)
+	return ticket
+}
+
+// TestEnqueueWithoutAQueuer is refused at once.
+func TestEnqueueWithoutAQueuer(t *testing.T) {
+	f := newFake()
+	_, err := newClient(t, f).Enqueue(t.Context(), "k")
+	matches(t, err, errors.ErrUnsupported)
+	exactly(t, "calls", f.count(), 0)
+}
+
+// TestTicket: enqueue, tell somebody, wait.
+func TestTicket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueuer()
+		c := newClient(t, q)
+		first := enqueue(t, c, "k")
+		exactly(t, "Acquired of a free key", first.Acquired(), true)
+		second := enqueue(t, c, "k")
+		exactly(t, "Acquired of a held key", second.Acquired(), false)
+		time.Sleep(2 * time.Second)
+		stamp := time.Now()
+		l, err := first.Wait(t.Context())
+		sure(t, err)
+		exactly(t, "deadline", l.Deadline().Sub(stamp), believed(ttl))
+		exactly(t, "confirmations", len(q.of("renew")), 0)
+		_, err = first.Wait(t.Context())
+		matches(t, err, locker.ErrNotHeld)
+		sure(t, first.Cancel(t.Context())) // does nothing any more
+		sure(t, l.Check())
+		time.AfterFunc(time.Minute, func() { l.Release(context.Background()) })
+		m, err := second.Wait(t.Context())
+		sure(t, err)
+		exactly(t, "waited", q.now(), 62*time.Second)
+		exactly(t, "left", time.Until(m.Deadline()), believed(ttl))
+		sure(t, m.Release(t.Context()))
+		exactly(t, "holders", q.holders(), 0)
+		exactly(t, "waiters", q.waiting(), 0)
+	})
+}
+
+// TestForgottenTicket blocks nobody for longer than its TTL.
+func TestForgottenTicket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueuer()
+		c := newClient(t, q)
+		enqueue(t, c, "k")
+		enqueue(t, c, "k")
+		l := acquire(t, c, "k")
+		exactly(t, "waited", q.now(), 2*ttl)
+		exactly(t, "renewals but for one confirmation", len(q.of("renew")), 1)
+		sure(t, l.Release(t.Context()))
+	})
+}
+
+// TestTicketWhoseTurnPassed queues again at the end.
+func TestTicketWhoseTurnPassed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueuer()
+		c := newClient(t, q)
+		ticket := enqueue(t, c, "k")
+		time.Sleep(ttl + time.Second)
+		other := acquire(t, c, "k")
+		time.AfterFunc(5*time.Second, func() { other.Release(context.Background()) })
+		l, err := ticket.Wait(t.Context())
+		sure(t, err)
+		sure(t, l.Check())
+		exactly(t, "waits", len(q.of("wait")), 1)
+		exactly(t, "acquisitions", len(q.of("acquire")), 2)
+		exactly(t, "at", q.now(), 16*time.Second)
+		sure(t, l.Release(t.Context()))
+		exactly(t, "holders", q.holders(), 0)
+	})
+}
+
+// TestTicketWhosePlaceBroke queues again, and rides out the outage before.
+func TestTicketWhosePlaceBroke(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueuer()
+		q.waits = func(ctx context.Context, p *fakePlace) (locker.Grant, error) {
+			time.Sleep(time.Second)
+			sure(t, p.Cancel(ctx)) // as a server does when a connection closes
+			return locker.Grant{}, fmt.Errorf("%w: connection reset", locker.ErrUnavailable)
+		}
+		q.acquire = func(ctx context.Context, req locker.Request) (locker.Grant, error) {
+			if q.now() < 10*time.Second {
+				return unavailable(ctx, req)
+			}
+			return q.serve(ctx, req)
+		}
+		acquired := new(record[locker.AcquiredInfo])
+		ticket := enqueue(t, newClient(t, q, locker.WithTrace(&locker.Trace{Acquired: acquired.add})), "k")
+		l, err := ticket.Wait(t.Context())
+		sure(t, err)
+		exactly(t, "waits", len(q.of("wait")), 1)
+		if w := acquired.all()[0].Waited; w < 10*time.Second {
+			t.Errorf("the trace says that the wait took %v", w)
+		}
+		sure(t, l.Release(t.Context()))
+		exactly(t, "holders", q.holders(), 0)
+	})
+}
+
+// TestTicketCancel: before, during and after a wait, twice, and when the turn
+// has come unnoticed.
+func TestTicketCancel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueuer()
+		c := newClient(t, q)
+		free, place := enqueue(t, c, "k"), enqueue(t, c, "k")
+		sure(t, place.Cancel(t.Context()))
+		exactly(t, "waiters", q.waiting(), 0)
+		exactly(t, "holders", q.holders(), 1)
+		sure(t, free.Cancel(t.Context()))
+		sure(t, free.Cancel(t.Context()))
+		exactly(t, "holders", q.holders(), 0)
+		exactly(t, "cancels", len(q.of("cancel")), 2)
+		_, err := free.Wait(t.Context())
+		matches(t, err, locker.ErrNotHeld)
+
+		l := acquire(t, c, "k")
+		place = enqueue(t, c, "k")
+		sure(t, l.Release(t.Context()))
+		exactly(t, "holders", q.holders(), 1) // the turn has come
+		sure(t, place.Cancel(t.Context()))
+		exactly(t, "holders", q.holders(), 0)
+
+		l = acquire(t, c, "k")
+		place = enqueue(t, c, "k")
+		waited := make(chan error, 1)
+		go func() {
+			_, err := place.Wait(context.Background())
+			waited <- err
+		}()
+		synctest.Wait()
+		exactly(t, "waiters", q.waiting(), 1)
+		sure(t, place.Cancel(t.Context()))
+		matches(t, <-waited, context.Canceled)
+		exactly(t, "waiters", q.waiting(), 0)
+		sure(t, l.Release(t.Context()))
+		exactly(t, "holders", q.holders(), 0)
+	})
+}
+
+// TestTicketCancelOfAFrozenBackend is bounded by the context, and goes on for a
+// second; a cancelled context still cancels the place.
+func TestTicketCancelOfAFrozenBackend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueuer()
+		c := newClient(t, q)
+		cancelled, cancel := context.WithCancel(t.Context())
+		cancel()
+		matches(t, enqueue(t, c, "k").Cancel(cancelled), context.Canceled)
+		synctest.Wait()
+		exactly(t, "holders", q.holders(), 0)
+
+		q.cancels = func(ctx context.Context, _ *fakePlace) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		began := time.Now()
+		matches(t, enqueue(t, c, "k").Cancel(ctx2(t, 100*time.Millisecond)), context.DeadlineExceeded)
+		exactly(t, "took", time.Since(began), 100*time.Millisecond)
+		matches(t, enqueue(t, c, "k").Cancel(context.Background()), context.DeadlineExceeded)
+		exactly(t, "took", time.Since(began), 1100*time.Millisecond)
+	})
+}
+
+// TestTicketWaitEnds with its context or WithWait, and leaves nothing.
+func TestTicketWaitEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueuer()
+		c := newClient(t, q)
+		l := acquire(t, c, "k")
+		_, err := enqueue(t, c, "k").Wait(ctx2(t, time.Second))
+		matches(t, err, context.DeadlineExceeded, locker.ErrLocked)
+		exactly(t, "waiters", q.waiting(), 0)
+
+		ticket, err := c.Enqueue(t.Context(), "k", locker.WithWait(time.Second))
+		sure(t, err)
+		time.Sleep(2 * time.Second) // the wait has not begun
+		_, err = ticket.Wait(t.Context())
+		matches(t, err, locker.ErrLocked)
+		matchesNot(t, err, context.DeadlineExceeded)
+		exactly(t, "at", q.now(), 4*time.Second)
+		exactly(t, "waiters", q.waiting(), 0)
+		sure(t, l.Release(t.Context()))
+	})
+}
+
+// TestTicketCollectsLate: a turn that came during the wait is confirmed if the
+// wait was long; an answer that arrives too late is given back.
+func TestTicketCollectsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueuer()
+		q.waits = func(ctx context.Context, p *fakePlace) (locker.Grant, error) {
+			defer time.Sleep(6 * time.Second)
+			return p.collect(ctx)
+		}
+		l, err := enqueue(t, newClient(t, q), "k").Wait(t.Context())
+		sure(t, err)
+		exactly(t, "confirmations", len(q.of("renew")), 1)
+		exactly(t, "left", time.Until(l.Deadline()), believed(ttl))
+		sure(t, l.Release(t.Context()))
+
+		q.mu.Lock()
+		q.renew = func(_ context.Context, rs []locker.Renewal) { rs[0].Err = errCut }
+		q.mu.Unlock()
+		_, err = enqueue(t, newClient(t, q), "k").Wait(t.Context())
+		matches(t, err, errCut)
+		synctest.Wait()
+		exactly(t, "holders", q.holders(), 0)
+	})
+}
+
+// TestEnqueueRidesOutAnOutage, as Acquire does.
+func TestEnqueueRidesOutAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueuer()
+		q.enqueue = func(_ context.Context, req locker.Request) (locker.Place, error) {
+			if q.now() < 5*time.Second {
+				return nil, locker.ErrUnavailable
+			}
+			return q.place(req), nil
+		}
+		c := newClient(t, q)
+		_, err := c.Enqueue(ctx2(t, time.Second), "k")
+		matches(t, err, context.DeadlineExceeded, locker.ErrUnavailable)
+		ticket := enqueue(t, c, "k")
+		exactly(t, "Acquired", ticket.Acquired(), true)
+		sure(t, ticket.Cancel(t.Context()))
+		q.enqueue = func(context.Context, locker.Request) (locker.Place, error) { return nil, locker.ErrAuth }
+		_, err = c.Enqueue(t.Context(), "k")
+		matches(t, err, locker.ErrAuth)
+	})
+}
+
+// TestTicketAndClose: a wait ends with ErrClosed.
+func TestTicketAndClose(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueuer()
+		c := newClient(t, q)
+		acquire(t, c, "k")
+		ticket, unused := enqueue(t, c, "k"), enqueue(t, c, "k")
+		waited := make(chan error, 1)
+		go func() {
+			_, err := ticket.Wait(context.Background())
+			waited <- err
+		}()
+		synctest.Wait()
+		sure(t, c.Close())
+		err := <-waited
+		matches(t, err, locker.ErrClosed)
+		_, err = unused.Wait(t.Context())
+		matches(t, err, locker.ErrClosed)
+		_, err = c.Enqueue(t.Context(), "k")
+		matches(t, err, locker.ErrClosed)
+		exactly(t, "time", q.now(), 0)
+	})
+}
+
+// TestTicketIsSafeForConcurrentUse: one of many gets the lease, or nobody.
+func TestTicketIsSafeForConcurrentUse(t *testing.T) {
+	for range 200 {
+		synctest.Test(t, func(t *testing.T) {
+			q := newQueuer()
+			ticket := enqueue(t, newClient(t, q), "k")
+			leases := new(record[*locker.Lease])
+			var wg sync.WaitGroup
+			for i := range 6 {
+				wg.Go(func() {
+					if i == 0 {
+						sure(t, ticket.Cancel(context.Background()))
+						return
+					}
+					if l, err := ticket.Wait(context.Background()); err == nil {
+						leases.add(l)
+					}
+				})
+			}
+			wg.Wait()
+			synctest.Wait() // what was given back in the background
+			n := len(leases.all())
+			if n > 1 {
+				t.Errorf("%d leases of one ticket", n)
+			}
+			exactly(t, "holders", q.holders(), n)
+		})
+	}
+}
