@@ -74,8 +74,8 @@ func (t *Ticket) Wait(ctx context.Context) (*Lease, error) {
 		l, err = t.collect(ctx, began)
 		return err
 	})
-	if err != nil && first {
-		t.cancel() // the wait ended before it began
+	if err != nil && first { // it ended before it began
+		t.cancelling(func(error) {})
 	}
 	return l, err
 }
@@ -107,15 +107,20 @@ func (t *Ticket) Cancel(ctx context.Context) error {
 		return nil
 	}
 	done := make(chan error, 1)
-	f := func() { done <- t.cancel() }
-	if !t.acquirer.client.background(f) {
-		f() // the Client is closing
-	}
+	t.cancelling(func(err error) { done <- err })
 	select {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
 		return t.acquirer.Error("cancel", ended(ctx))
+	}
+}
+
+// cancelling gives the place up in the background, and tells f how that went.
+func (t *Ticket) cancelling(f func(error)) {
+	run := func() { f(t.cancel()) }
+	if !t.acquirer.client.background(run) {
+		run() // the Client is closing
 	}
 }
 

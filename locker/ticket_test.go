@@ -422,3 +422,30 @@ func TestTicketIsSafeForConcurrentUse(t *testing.T) {
 		})
 	}
 }
+
+// TestTicketWaitWithADoneContext gives the place up, and does not wait for that.
+func TestTicketWaitWithADoneContext(t *testing.T) {
+	for _, slow := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			q := newQueuer()
+			if slow {
+				q.cancels = func(ctx context.Context, _ *fakePlace) error {
+					<-ctx.Done()
+					return ctx.Err()
+				}
+			}
+			ticket := enqueue(t, newClient(t, q), "k")
+			cancelled, cancel := context.WithCancel(t.Context())
+			cancel()
+			_, err := ticket.Wait(cancelled)
+			matches(t, err, context.Canceled)
+			exactly(t, "took", q.now(), 0)
+			synctest.Wait()
+			exactly(t, "waits", len(q.of("wait")), 0)
+			exactly(t, "cancels", len(q.of("cancel")), 1)
+			if !slow {
+				exactly(t, "holders", q.holders(), 0)
+			}
+		})
+	}
+}
