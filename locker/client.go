@@ -48,7 +48,7 @@ func New(b Backend, opts ...Option) *Client {
 	if b == nil {
 		panic("distributed: locker.New with a nil Backend")
 	}
-	c := &Client{backend: b, name: b.String(), settings: defaults().with(opts)}
+	c := &Client{backend: b, name: b.String(), settings: defaults().with(opts).kept()}
 	c.life, c.endLife = context.WithCancelCause(context.Background())
 	c.afterlife, c.endAfterlife = context.WithCancel(context.Background())
 	c.keeper = newKeeper(c)
@@ -102,7 +102,7 @@ func (c *Client) exclusive(key string, opts []Option) (*Acquirer, error) {
 // are ignored: WithTTL and the method called say them. The error matches
 // ErrInvalid.
 func (c *Client) Acquirer(req Request, opts ...Option) (*Acquirer, error) {
-	a := &Acquirer{client: c, req: req, settings: c.settings.with(opts)}
+	a := &Acquirer{client: c, req: req, settings: c.settings.with(opts).kept()}
 	a.req.TTL, a.req.Try = a.settings.ttl, false
 	if err := errors.Join(req.check(), a.settings.check()); err != nil {
 		return nil, &Error{Op: "acquire", Key: req.Key, Backend: c.name, Err: err}

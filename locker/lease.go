@@ -56,6 +56,12 @@ func (l *Lease) handle() Hold {
 	return Hold{Kind: l.acquirer.req.Kind, Key: l.acquirer.req.Key, Token: l.token, Session: l.session}
 }
 
+// Format prints the key and the backend, whatever the verb: a dump of the fields
+// would show the token.
+func (l *Lease) Format(f fmt.State, _ rune) {
+	fmt.Fprintf(f, "lease of %q on %s", l.Key(), l.acquirer.client.name)
+}
+
 func (l *Lease) keeper() *keeper { return l.acquirer.client.keeper }
 
 // Key returns the key that is held.

@@ -3,6 +3,7 @@ package locker
 import (
 	"crypto/tls"
 	"fmt"
+	"io"
 	"log/slog"
 	"time"
 	"unicode"
@@ -27,7 +28,8 @@ type settings struct {
 }
 
 // A Dial is what an Opener needs beyond the URL to reach a backend: what must
-// not stand in a URL.
+// not stand in a URL. It is not printed by accident: package fmt, log/slog and
+// encoding/json show it as "redacted".
 type Dial struct {
 	// Secret authenticates the client; empty for none.
 	Secret string
@@ -35,6 +37,15 @@ type Dial struct {
 	// system's roots.
 	TLS *tls.Config
 }
+
+// Format prints "redacted", whatever the verb.
+func (d Dial) Format(f fmt.State, _ rune) { io.WriteString(f, redacted) } //nolint:errcheck // fmt.State keeps its own error
+
+// MarshalText returns "redacted".
+func (d Dial) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+
+// LogValue returns "redacted".
+func (d Dial) LogValue() slog.Value { return slog.StringValue(redacted) }
 
 func defaults() settings {
 	return settings{terms: terms{ratio: defaultRenewRatio}, logger: slog.Default(), clock: monotonic(), trace: &Trace{}}
@@ -44,6 +55,13 @@ func (s settings) with(opts []Option) settings {
 	for _, o := range opts {
 		o(&s)
 	}
+	return s
+}
+
+// kept are the settings without what only Open needs: a secret that is not
+// there cannot be dumped.
+func (s settings) kept() settings {
+	s.dial = Dial{}
 	return s
 }
 
