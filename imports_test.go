@@ -24,8 +24,9 @@ var mayImport = map[string][]string{
 	"semaphore":         {"locker"},
 	"locker/lockertest": {"locker"},
 	"memory":            {"internal/table", "locker"},
-	"dflockd":           {"codec", "shard", "locker"},
-	"server":            {"internal/table", "codec"},
+	"internal/session":  {"internal/table", "codec"},
+	"dflockd":           {"codec", "shard", "locker", "internal/session"},
+	"server":            {"internal/table", "codec", "internal/session"},
 	// Test helpers, imported by tests alone.
 	"internal/stocktest": {"codec"},
 }
