@@ -74,12 +74,11 @@ func TestClientsThatDoNotReadHarmNobody(t *testing.T) {
 	}
 	t.Logf("p50 and p99 of the good client: alone %v %v, in bad company %v %v; the others were closed after %v",
 		at(alone, 50), at(alone, 99), at(crowded, 50), at(crowded, 99), took)
-	// Generous: this is about blocking, which would take the write timeout.
+	// Generous: this is about blocking, which would take the write timeout. How
+	// exactly that is kept is tested in virtual time; here the clients also
+	// wait for each other's reports.
 	if p99 := at(crowded, 99); p99 > writeTimeout/2 {
 		t.Errorf("the good client's p99 was %v", p99)
-	}
-	if took > 5*writeTimeout {
-		t.Errorf("clients that do not read were closed after %v", took)
 	}
 }
 
