@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"sync"
@@ -264,6 +265,7 @@ func TestCancelStormOnOurServer(t *testing.T) {
 // startServer serves on a free port until the test ends.
 func startServer(t testing.TB, cfg lockserver.Config) (addr string) {
 	t.Helper()
+	cfg.Logger = slog.New(slog.DiscardHandler)
 	s, err := lockserver.New(cfg)
 	if err != nil {
 		t.Fatal(err)

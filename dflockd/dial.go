@@ -21,14 +21,16 @@ func (s *server) dial(ctx context.Context, own bool) (*conn, error) {
 		return nil, err
 	}
 	c, err := s.connect(ctx, own)
-	if ctx.Err() != nil || s.b.life.Err() != nil { // it says nothing about the server
+	if ctx.Err() != nil || s.b.life.Err() != nil { // it says nothing about the server to others
 		if c != nil {
 			c.nc.Close() //nolint:errcheck // it is not used
 		}
 		if s.b.life.Err() != nil {
 			return nil, locker.ErrClosed
 		}
-		return nil, context.Cause(ctx)
+		// The caller's time was too short to connect in: a wait that ends here
+		// must not look as if somebody else held the key.
+		return nil, fmt.Errorf("%w: not connected to %v in time: %w", locker.ErrUnavailable, s.addr, context.Cause(ctx))
 	}
 	s.mu.Lock()
 	s.gate.note(time.Now(), err)

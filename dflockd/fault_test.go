@@ -463,3 +463,69 @@ func TestAStaleConnectionIsReplacedOnce(t *testing.T) {
 		}, opts...)
 	}
 }
+
+func TestACallerAfterASilenceGetsAnotherConnection(t *testing.T) {
+	scriptBubble(t, func(s *script, number int) {
+		for i := 0; s.next() != ""; i++ {
+			if number > 1 || i == 0 {
+				s.say(granted(number))
+			}
+		}
+	}, func(t *testing.T, b *Backend, n *network) {
+		held := mustAcquire(t, b, lock("held"))
+		_, err := b.Acquire(context.Background(), try("k"))
+		wantErr(t, err, locker.ErrUnavailable)
+		mustAcquire(t, b, try("k"))
+		if err := held.Session.Err(); err != nil {
+			t.Errorf("the silent connection was closed although it holds: %v", err)
+		}
+		n.expectSeen(t, "1 l|held|0", "1 l|k|0", "2 l|k|0")
+	})
+}
+
+func TestTheLeaseIsTheSmallerOfAskedAndGranted(t *testing.T) {
+	for _, c := range []struct{ asked, answered, want int }{{60, 20, 20}, {10, 33, 10}, {0, 33, 33}, {7, 7, 7}} {
+		scriptBubble(t, func(s *script, _ int) {
+			s.next()
+			s.say(fmt.Sprint("ok ", token(1), " ", c.answered))
+			s.skip()
+		}, func(t *testing.T, b *Backend, _ *network) {
+			req := lock("k")
+			req.TTL = time.Duration(c.asked) * time.Second
+			if g := mustAcquire(t, b, req); g.TTL != time.Duration(c.want)*time.Second {
+				t.Errorf("asked for %d s, granted %d s: %v", c.asked, c.answered, g.TTL)
+			}
+		})
+	}
+}
+
+// Two releases of one hold at the same time must not make its connection idle
+// twice: two waits would then share it.
+func TestReleasingTwiceAtOnce(t *testing.T) {
+	scriptBubble(t, func(s *script, number int) {
+		for r := s.next(); r != ""; r = s.next() {
+			time.Sleep(time.Second)
+			switch {
+			case r == "l|k|0":
+				s.say("timeout")
+			case r[0] == 'l':
+				s.say(granted(1))
+			default:
+				s.say("ok")
+			}
+		}
+	}, func(t *testing.T, b *Backend, _ *network) {
+		g := mustAcquire(t, b, lock("k"))
+		var wg sync.WaitGroup
+		for range 3 {
+			wg.Go(func() { mustRelease(t, b, hold("k", g)) })
+		}
+		wg.Wait()
+		s := b.servers[0]
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if len(s.idle) > 1 || len(s.conns) > 2 {
+			t.Errorf("%d idle of %d connections", len(s.idle), len(s.conns))
+		}
+	})
+}

@@ -250,3 +250,22 @@ func TestAPlaceEndsWithItsConnection(t *testing.T) {
 		s.expect(t, 0, 0, 0)
 	})
 }
+
+func TestACancelThatIsNotAnsweredGoesOnInTheBackground(t *testing.T) {
+	scriptBubble(t, func(s *script, number int) {
+		for r := s.next(); r != ""; r = s.next() {
+			switch {
+			case r[0] == 'e':
+				s.say("acquired " + token(5) + " 33")
+			case number > 1:
+				s.say("ok")
+			}
+		}
+	}, func(t *testing.T, b *Backend, n *network) {
+		p := mustEnqueue(t, b, lock("k"), true)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		wantErr(t, p.Cancel(ctx), context.DeadlineExceeded)
+		n.expectSeen(t, "1 e|k|", "1 r|k|"+token(5), "2 r|k|"+token(5))
+	})
+}

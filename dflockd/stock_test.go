@@ -278,6 +278,9 @@ func TestHoldsSurviveTheirConnectionWhereTheServerKeepsThem(t *testing.T) {
 		}
 		mustRelease(t, s.b, hold("k", g))
 		g = <-done
+		if idle := len(s.b.servers[0].idle); idle != 1 {
+			t.Errorf("%d connections are idle, although nothing depends on any", idle)
+		}
 		s.srv.Drop()
 		synctest.Wait()
 		if r := renewOnce(s.b, hold("k", g), 60*time.Second, 1); r.Err != nil {

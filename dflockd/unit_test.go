@@ -225,3 +225,17 @@ func TestFromSeconds(t *testing.T) {
 		t.Error("NaN")
 	}
 }
+
+// A late is a context whose deadline has passed and whose timer is late.
+type late struct{ context.Context }
+
+func (late) Deadline() (time.Time, bool) { return time.Now().Add(-time.Second), true }
+
+func TestAWaitNeverBecomesATry(t *testing.T) {
+	if got := waitOf(late{context.Background()}); got < time.Second {
+		t.Errorf("waits %v", got)
+	}
+	if got := waitOf(context.Background()); got != longestWait {
+		t.Errorf("waits %v", got)
+	}
+}
