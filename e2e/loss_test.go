@@ -137,11 +137,13 @@ func acquireToFreeze(t *testing.T, ttl time.Duration) *frozenHold {
 func (h *frozenHold) run() {
 	lost := h.lease.Lost()
 	time.Sleep(rand.N(h.lease.TTL())) // real time, as all of this: another process is stopped
-	if h.err = h.server.Signal(syscall.SIGSTOP); h.err != nil {
+	if h.err = h.server.Freeze(); h.err != nil {
 		return
 	}
 	h.frozen = time.Now()
-	time.Sleep(50 * time.Millisecond) // an answer that was on its way may have moved the deadline
+	// An answer that was on its way may still move the deadline, so it is only
+	// read when half of the time is over.
+	time.Sleep(time.Until(h.lease.Deadline()) / 2)
 	h.deadline = deadlineOf(h.lease)
 
 	ctx, cancel := context.WithDeadline(context.Background(), h.deadline.Add(5*time.Second))

@@ -91,7 +91,7 @@ func TestCallEndsWithItsContext(t *testing.T) {
 
 func TestKillEndsAStoppedProcess(t *testing.T) {
 	p := Start(t, "adder", 0, nil)
-	if err := p.Signal(syscall.SIGSTOP); err != nil {
+	if err := p.Freeze(); err != nil {
 		t.Fatal(err)
 	}
 	p.Kill()
@@ -99,6 +99,37 @@ func TestKillEndsAStoppedProcess(t *testing.T) {
 	<-p.Ended()
 	if err := p.Call(t.Context(), "add", 1, nil); err == nil {
 		t.Error("a dead process answered")
+	}
+}
+
+func TestFrozenProcessGoesOn(t *testing.T) {
+	p := Start(t, "adder", 40, nil)
+	for range 3 {
+		if err := p.Freeze(); err != nil {
+			t.Fatal(err)
+		}
+		answered := make(chan error, 1)
+		var sum int
+		go func() { answered <- p.Call(t.Context(), "add", 2, &sum) }()
+		select {
+		case err := <-answered:
+			t.Fatalf("a frozen process answered: %v", err)
+		case <-time.After(20 * time.Millisecond): // real time: of a real process
+		}
+		if err := p.Signal(syscall.SIGCONT); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-answered; err != nil || sum != 42 {
+			t.Errorf("after it went on: %d, %v", sum, err)
+		}
+	}
+}
+
+func TestFreezeSaysThatAProcessEnded(t *testing.T) {
+	p := Start(t, "adder", 0, nil)
+	p.Kill()
+	if err := p.Freeze(); err == nil {
+		t.Error("froze a dead process")
 	}
 }
 

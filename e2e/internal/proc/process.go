@@ -140,7 +140,28 @@ func (p *Process) Stacks(ctx context.Context) (string, error) {
 	return s, err
 }
 
-// Signal sends a signal. SIGCONT, SIGSTOP and SIGKILL are of interest here.
+// Freeze stops the process with SIGSTOP and returns when none of its threads
+// runs any more, which on a busy machine takes the kernel some time.
+func (p *Process) Freeze() error {
+	if err := p.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	for {
+		var status syscall.WaitStatus
+		_, err := syscall.Wait4(p.cmd.Process.Pid, &status, syscall.WUNTRACED, nil)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+		case err != nil:
+			return err
+		case status.Stopped():
+			return nil
+		default:
+			return fmt.Errorf("%s ended instead of stopping: %v", p.role, status)
+		}
+	}
+}
+
+// Signal sends a signal.
 func (p *Process) Signal(s syscall.Signal) error { return p.cmd.Process.Signal(s) }
 
 // Kill kills the process with SIGKILL, also if it was stopped, and waits until
