@@ -75,16 +75,12 @@ func (r *runReport) ended(o supervise.Outcome) {
 	}
 }
 
-// write prints the report of a run that ended with err.
-func (r *runReport) write(err error) {
+// write prints the report of a run that ended with this code and error.
+func (r *runReport) write(code int, err error) {
+	r.ExitCode = code
 	var exit *exitError
-	if errors.As(err, &exit) {
-		r.ExitCode = exit.code
-		if exit.err != nil && r.Lost == "" {
-			r.Error = exit.err.Error()
-		}
+	if errors.As(err, &exit) && exit.err != nil && r.Lost == "" {
+		r.Error = exit.err.Error()
 	}
-	if r.to != nil {
-		_ = json.NewEncoder(r.to).Encode(r) // nobody is left to be told
-	}
+	_ = json.NewEncoder(r.to).Encode(r) // nobody is left to be told
 }

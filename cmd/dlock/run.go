@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -95,7 +96,7 @@ func (a *app) runCommand() *cobra.Command {
 			if err := o.check(cmd, args); err != nil {
 				return err
 			}
-			return a.runLocked(cmd.Context(), &o, args[0], args[1:])
+			return a.runLocked(cmd, &o, args[0], args[1:])
 		},
 	}
 	f := cmd.Flags()
@@ -140,14 +141,19 @@ func (o *runOptions) check(cmd *cobra.Command, args []string) error {
 }
 
 // runLocked acquires the lock, runs the command and releases the lock.
-func (a *app) runLocked(ctx context.Context, o *runOptions, key string, argv []string) error {
+func (a *app) runLocked(cmd *cobra.Command, o *runOptions, key string, argv []string) error {
 	report, err := a.openReport(o, key)
 	if err != nil {
 		return err
 	}
-	err = a.runReported(ctx, o, key, argv, report)
-	report.write(err)
-	return err
+	err = a.runReported(cmd.Context(), o, key, argv, report)
+	if report.to == nil {
+		return err
+	}
+	// The report comes last, so what there is to say is said before it.
+	code := a.report(cmd, err)
+	report.write(code, err)
+	return &exitError{code: code}
 }
 
 func (a *app) runReported(ctx context.Context, o *runOptions, key string, argv []string, report *runReport) error {
@@ -155,13 +161,14 @@ func (a *app) runReported(ctx context.Context, o *runOptions, key string, argv [
 	signal.Notify(signals, heard(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH)...)
 	defer signal.Stop(signals)
 
-	client, err := o.conn.open(a, locker.WithTTL(o.ttl), locker.WithWait(o.wait), locker.WithTrace(a.outages(o)))
+	var out outages
+	client, err := o.conn.open(a, locker.WithTTL(o.ttl), locker.WithWait(o.wait), locker.WithTrace(out.trace(a, o.conn.url)))
 	if err != nil {
 		return err
 	}
 	defer client.Close()
 	began := time.Now()
-	lease, err := o.acquire(ctx, client, key, signals)
+	lease, err := o.acquire(ctx, client, key, &out, signals)
 	report.Waited = time.Since(began).Seconds()
 	if err != nil {
 		return o.refused(key, err)
@@ -174,22 +181,31 @@ func (a *app) runReported(ctx context.Context, o *runOptions, key string, argv [
 	return err
 }
 
-// outages tells the user, once, that a wait cannot end because the servers
-// cannot be reached.
-func (a *app) outages(o *runOptions) *locker.Trace {
-	var once sync.Once
+// outages notes that the servers could not be reached, and tells the user once.
+type outages struct {
+	once sync.Once
+	any  atomic.Bool
+}
+
+func (u *outages) trace(a *app, url string) *locker.Trace {
 	return &locker.Trace{Retrying: func(i locker.RetryingInfo) {
-		once.Do(func() { a.note("cannot reach %s, trying again: %v", o.conn.url, i.Err) })
+		u.any.Store(true)
+		u.once.Do(func() { a.note("cannot reach %s, trying again: %v", url, i.Err) })
 	}}
 }
 
 // acquire waits for the lease. A signal that would end the tool ends the wait,
 // also when it comes together with the lease.
-func (o *runOptions) acquire(ctx context.Context, c *distributed.Client, key string, signals <-chan os.Signal) (*distributed.Lease, error) {
+func (o *runOptions) acquire(ctx context.Context, c *distributed.Client, key string, out *outages, signals <-chan os.Signal) (*distributed.Lease, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { interrupt(ctx, cancel, signals) })
-	lease, err := o.request(ctx, c, key)
+	lease, err := o.request(ctx, c, key, o.try)
+	if errors.Is(err, locker.ErrLocked) && out.any.Load() {
+		// The wait may have ended before an answer to the attempt under way:
+		// to say that somebody holds the lock, somebody must have said so.
+		lease, err = o.request(ctx, c, key, true)
+	}
 	cancel(nil)
 	wg.Wait()
 	var i *interrupted
@@ -215,15 +231,15 @@ func interrupt(ctx context.Context, cancel context.CancelCauseFunc, signals <-ch
 	}
 }
 
-// request acquires what the flags ask for.
-func (o *runOptions) request(ctx context.Context, c *distributed.Client, key string) (*distributed.Lease, error) {
+// request acquires what the flags ask for, or tries to.
+func (o *runOptions) request(ctx context.Context, c *distributed.Client, key string, try bool) (*distributed.Lease, error) {
 	slots := distributed.NewSemaphore(c, key, int64(max(o.limit, 1)))
 	switch {
-	case o.limit > 0 && o.try:
+	case o.limit > 0 && try:
 		return slots.TryAcquire(ctx, 1)
 	case o.limit > 0:
 		return slots.Acquire(ctx, 1)
-	case o.try:
+	case try:
 		return c.TryAcquire(ctx, key)
 	}
 	return c.Acquire(ctx, key)

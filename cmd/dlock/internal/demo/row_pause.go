@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	pauseTTL = time.Second
+	pauseTTL = 2 * time.Second
 	// pauseBound is how much later than the lease the next must hold.
 	pauseBound = time.Second
 )

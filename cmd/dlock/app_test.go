@@ -1,0 +1,50 @@
+package main
+
+import (
+	"errors"
+	"strings"
+	"testing"
+)
+
+func TestAppWithoutAVerb(t *testing.T) {
+	for _, args := range [][]string{{}, {"no-such-verb"}, {"--no-such-flag"}} {
+		out := call(t, toolEnv(), args...)
+		if out.code != exitUsage || !strings.Contains(out.stderr, "Try 'dlock --help'.") || out.stdout != "" {
+			t.Errorf("dlock %q: %+v", args, out)
+		}
+	}
+}
+
+func TestAppHelp(t *testing.T) {
+	out := call(t, toolEnv(), "--help")
+	for _, verb := range []string{"demo", "run", "serve", "stats"} {
+		if !strings.Contains(out.stdout, "\n  "+verb+" ") {
+			t.Errorf("no %s in the help:\n%s", verb, out.stdout)
+		}
+		if help := call(t, toolEnv(), verb, "--help"); help.code != 0 || !strings.Contains(help.stdout, "Exit code:") {
+			t.Errorf("%s --help: %+v, want the exit codes", verb, help)
+		}
+	}
+	if out.code != 0 || out.stderr != "" || strings.Contains(out.stdout, workerVerb) {
+		t.Errorf("%+v", out)
+	}
+}
+
+func TestExitError(t *testing.T) {
+	cause := errors.New("cause")
+	if err := error(failf(7, "because of: %w", cause)); !errors.Is(err, cause) || err.Error() != "because of: cause" {
+		t.Errorf("%v", err)
+	}
+	if err := (&exitError{code: 7}); err.Error() != "exit code 7" {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestGetenvTakesTheLast(t *testing.T) {
+	a := &app{env: []string{"A=1", "AB=2", "A=3", "B"}}
+	for name, want := range map[string]string{"A": "3", "AB": "2", "B": "", "C": ""} {
+		if got := a.getenv(name); got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+}

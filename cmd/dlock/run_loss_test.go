@@ -1,0 +1,85 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/distributed-go/distributed/server"
+)
+
+// stubborn ignores SIGTERM, and so does its child. It prints both process ids.
+const stubborn = `trap '' TERM; echo $$; sh -c 'echo $$; while :; do sleep 1; done'`
+
+func TestRunWhenTheServerDies(t *testing.T) {
+	for name, c := range map[string]struct {
+		script string
+		most   time.Duration
+	}{
+		"listens": {`trap 'echo cleaned; exit 0' TERM; echo $$; sh -c 'echo $$; while :; do sleep 0.02; done'`, patience},
+		"ignores": {stubborn, patience},
+	} {
+		t.Run(name, func(t *testing.T) {
+			url, srv := spawn(t)
+			p := start(t, toolEnv(), runSh(url, c.script, "--ttl", "60s", "key")...)
+			leader, child := p.line(), p.line()
+			srv.kill(syscall.SIGKILL)
+			began := time.Now()
+			if says := p.want(exitLost); !strings.Contains(says, "lock lost") {
+				t.Errorf("says %q", says)
+			}
+			t.Logf("ended %v after the server", time.Since(began).Round(time.Millisecond))
+			if took := time.Since(began); took > c.most {
+				t.Errorf("took %v", took)
+			}
+			for _, pid := range []string{leader, child} {
+				if n, _ := strconv.Atoi(pid); n == 0 || alive(n) {
+					t.Errorf("process %q outlived the tool", pid)
+				}
+			}
+		})
+	}
+}
+
+func TestRunWhenTheServerHangs(t *testing.T) {
+	url, srv := spawn(t)
+	// 3 s: SIGTERM is due half a second before the deadline.
+	p := start(t, toolEnv(), runSh(url, `trap 'echo asked' TERM; echo $$; while :; do sleep 0.02; done`, "--ttl", "3s", "key")...)
+	leader := p.line()
+	srv.kill(syscall.SIGSTOP)
+	began := time.Now()
+	p.expect("asked")
+	asked := time.Since(began)
+	p.want(exitLost)
+	ended := time.Since(began)
+	t.Logf("SIGTERM after %v, ended after %v", asked.Round(time.Millisecond), ended.Round(time.Millisecond))
+	if ended > 3*time.Second+500*time.Millisecond {
+		t.Errorf("ended %v after the server hung, the lease is 3s", ended)
+	}
+	if ended-asked < 100*time.Millisecond {
+		t.Errorf("SIGKILL came %v after SIGTERM, want the time until the deadline", ended-asked)
+	}
+	gone(t, leader)
+}
+
+func TestRunWhenTheRenewalIsRefused(t *testing.T) {
+	url := serve(t, server.Config{})
+	p := start(t, toolEnv(), runSh(url, `echo $DLOCK_TOKEN; while :; do sleep 0.02; done`, "--ttl", "2s", "key")...)
+	token := p.line()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "dflockd://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "r\nkey\n%s\n", token) // somebody with the token takes it away
+	answer := make([]byte, 3)
+	if _, err := io.ReadFull(conn, answer); err != nil || string(answer) != "ok\n" {
+		t.Fatalf("release: %q, %v", answer, err)
+	}
+	p.want(exitLost)
+}
