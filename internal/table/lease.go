@@ -129,6 +129,25 @@ func (l *Lease) Token() Token {
 	return Token{Fence: l.number, MAC: l.mac}
 }
 
+// Absent says whether the lease is passed over for now.
+func (l *Lease) Absent() bool { return l.marks&absent != 0 }
+
+// Position returns the place of a queued lease in its queue, where 1 is the
+// first, and 0 for any other. It takes no time for the last in the queue.
+func (l *Lease) Position() int {
+	switch q := l.entry.queue.first; {
+	case l.state != Queued:
+		return 0
+	case q.links[byKey].prev == l:
+		return int(l.entry.waiting)
+	}
+	n := 1
+	for x := l.entry.queue.first; x != l; x = x.links[byKey].next {
+		n++
+	}
+	return n
+}
+
 // Remaining returns what is left of a granted lease at the instant now, and 0
 // of any other.
 func (l *Lease) Remaining(now time.Duration) time.Duration {

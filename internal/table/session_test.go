@@ -339,3 +339,26 @@ func TestBeatCostsNothingPerLease(t *testing.T) {
 		t.Fatalf("a beat allocates %v times", n)
 	}
 }
+
+func TestPositionInTheQueue(t *testing.T) {
+	b := newBench(t)
+	x := b.NewSession(1)
+	held := b.ask(lock(x, "k"), Granted)
+	one, two, three := b.ask(lock(x, "k"), Queued), b.ask(lock(x, "k"), Queued), b.ask(lock(x, "k"), Queued)
+	for i, l := range []*Lease{held, one, two, three} {
+		if l.Position() != i {
+			t.Errorf("lease %d is at %d", i, l.Position())
+		}
+	}
+	b.Cancel(b.at, two)
+	if two.Position() != 0 || three.Position() != 2 {
+		t.Errorf("after a cancel they are at %d and %d", two.Position(), three.Position())
+	}
+	if one.Absent() {
+		t.Error("passed over at once")
+	}
+	b.pass(6 * second)
+	if !one.Absent() || held.Absent() {
+		t.Error("not passed over after a silence")
+	}
+}

@@ -1,0 +1,78 @@
+package session
+
+import (
+	"time"
+
+	"github.com/distributed-go/distributed/codec"
+)
+
+// A Call is one request of a client from its beginning to its answer, and of an
+// Enqueue to the end of its place. The caller makes it, fills in Request and
+// Tag, and may use it again once it is over and is no Place; everything else is
+// the Client's until then.
+type Call struct {
+	// Request is what to ask. Its ID is given by the Client; its Key must not
+	// change. Durations are rounded up to what the wire can say.
+	Request codec.Request
+	// Tag is the caller's own.
+	Tag any
+	// Hold is where a grant to the call goes. Lock and Wait need one.
+	Hold *Hold
+	// Ticket is the Enqueue that a Wait waits for.
+	Ticket *Call
+
+	// Status is that of the answer, once the call is done. Canceled and
+	// ErrSession may come from the Client itself.
+	Status codec.Status
+	// TTL and Position are what the answer says besides, and JSON the report
+	// that Stats asked for.
+	TTL      time.Duration
+	Position int
+	JSON     []byte
+
+	stamp time.Duration // before it was sent, over this connection
+	since time.Duration // before it was begun: its timeout counts from here
+	state callState
+	// Place says that the call is an Enqueue whose place is not used up: it is
+	// named at each resume, by asking again.
+	place bool
+	// Taken says that nobody waits for the answer: a grant is given back.
+	taken bool
+	own   bool // made by the Client itself
+
+	links links[Call] // in the list of those queued, or of places
+}
+
+func (c *Call) at() *links[Call] { return &c.links }
+
+type callState uint8
+
+const (
+	idle    callState = iota
+	queued            // not sent yet, because there is no connection
+	sent              // over this connection
+	waiting           // sent over an earlier one, to be sent again
+	done              // answered
+)
+
+// Done says whether the call was answered, or ended without an answer.
+func (c *Call) Done() bool { return c.state == done }
+
+// Place says whether the call took a place in a queue that it still has, as far
+// as the client knows.
+func (c *Call) Place() bool { return c.place }
+
+// acquires says whether the call can be answered with a hold.
+func (c *Call) acquires() bool {
+	return c.Request.Command == codec.Lock || c.Request.Command == codec.Wait
+}
+
+// again says whether the call is worth sending again over another connection.
+// Renewals and beats are not: the resume renews everything anyway.
+func (c *Call) again() bool {
+	switch c.Request.Command {
+	case codec.Beat, codec.Sync, codec.Renew, codec.Cancel:
+		return false
+	}
+	return !c.taken
+}

@@ -1,0 +1,280 @@
+package session
+
+import (
+	"math"
+	"time"
+
+	"github.com/distributed-go/distributed/codec"
+)
+
+// longestBeat is the most that may pass between two beats: the server passes a
+// silent session over after five seconds, or less.
+const longestBeat = 2 * time.Second
+
+// A Caller hears of what happens to a client's calls and holds, on whatever
+// goroutine brought it about. Its methods must not call the Client.
+type Caller interface {
+	// Send sends a request over the present connection. The struct is the
+	// Client's and changes afterwards.
+	Send(*codec.Request)
+	// Done says that the call has been answered, or has ended without.
+	Done(*Call)
+	// Lost says that a hold ended other than by Client.Release. The reason is
+	// one of codec's, or what ended the session.
+	Lost(h *Hold, reason string)
+	// Over says that the session is no more: all its holds were lost and all
+	// its calls ended. The Client is of no use any more.
+	Over(reason string)
+}
+
+// The reasons for which a session ends, beside those of codec for a hold.
+const (
+	ReasonGone      = "session gone" // the server does not know it (any more)
+	ReasonDisplaced = "displaced"    // another connection has taken it over
+	ReasonBye       = "bye"          // the client ended it
+)
+
+// A Client is the client's end of one session, over as many connections as it
+// takes, one after the other. It is not safe for concurrent use. Make one with
+// NewClient.
+//
+// All instants are readings of the caller's clock. An instant that comes with a
+// request must have been read before the request was handed over, and before
+// any lock was waited for.
+type Client struct {
+	caller   Caller
+	greeting codec.Greeting
+	state    clientState
+	conn     uint64 // counts the connections
+
+	next    uint64 // the latest ID
+	pending pending
+	queued  list[Call, *Call] // without an ID, until there is a connection
+	places  list[Call, *Call]
+	holds   list[Hold, *Hold]
+	held    int
+
+	epoch    uint32        // counts resumes
+	beaten   time.Duration // the stamp of the latest beat of this connection that was answered
+	beat     *Call         // the one that is on its way, or was last
+	shortest time.Duration // no lease of a hold or call is shorter
+
+	request codec.Request // the one being sent
+	faults  clientFaults
+}
+
+type clientState uint8
+
+const (
+	down     clientState = iota // there is no connection
+	greeting                    // hello is on its way
+	up                          // requests can be sent
+	over                        // the session has ended
+)
+
+// NewClient returns the client's end of a new session. The greeting says who
+// it is; Version and Resume are filled in.
+func NewClient(caller Caller, g codec.Greeting) *Client {
+	g.Version, g.Resuming = Version, false
+	return &Client{caller: caller, greeting: g, shortest: math.MaxInt64}
+}
+
+// Connect begins a new connection, the only one that counts from here on. It
+// returns a number to name it by, and sends hello, which has no ID: it goes
+// over the wire as a request of the base protocol.
+func (c *Client) Connect(now time.Duration) (conn uint64) {
+	c.Cut(now, c.conn)
+	c.conn++
+	if c.state == over {
+		return c.conn
+	}
+	c.state = greeting
+	hello := c.greeting
+	c.request = codec.Request{Command: codec.Hello, Hello: &hello}
+	c.caller.Send(&c.request)
+	return c.conn
+}
+
+// Cut says that the connection has ended. What was asked and not answered waits
+// for the next one, but for what is of no use there.
+func (c *Client) Cut(now time.Duration, conn uint64) {
+	if conn != c.conn || c.state == over || c.state == down {
+		return
+	}
+	c.state = down
+	for _, call := range c.sorted() {
+		switch {
+		case call.place:
+			c.pending.remove(call.Request.ID) // it will be named
+		case c.faults.heldAgain && call.Request.Command == codec.Release:
+			c.hold(call.Hold, call.Request.Token, call.Hold.TTL, now)
+			c.finish(call, codec.OK)
+		case call.again():
+			call.state = waiting
+		case c.faults.cancelLost && call.taken && call.acquires():
+			call.state, call.taken, call.Status = waiting, false, codec.Canceled
+			c.caller.Done(call)
+		case call.taken:
+			c.finish(call, codec.Canceled)
+		default:
+			c.finish(call, 0)
+		}
+	}
+}
+
+// Up says whether requests are sent at once.
+func (c *Client) Up() bool { return c.state == up }
+
+// Holds counts the holds that are neither released nor lost.
+func (c *Client) Holds() int { return c.held }
+
+// Do begins a call. Without a connection it is sent when there is one again,
+// after everything that was asked before.
+func (c *Client) Do(now time.Duration, call *Call) {
+	call.Request.ID = 0
+	call.since, call.stamp = now, now
+	call.Status, call.TTL, call.Position, call.JSON = 0, 0, 0, nil
+	call.place, call.taken = false, false
+	if ttl := call.Request.TTL; ttl > 0 {
+		c.shortest = min(c.shortest, ttl)
+	}
+	switch c.state {
+	case up:
+		c.begin(now, call)
+	case over:
+		c.finish(call, codec.ErrSession)
+	default:
+		call.state = queued
+		c.queued.push(call)
+	}
+}
+
+// begin sends a call for the first time. It gets its ID only now, because IDs
+// grow from request to request as they are sent.
+func (c *Client) begin(now time.Duration, call *Call) {
+	c.next++
+	call.Request.ID, call.state = c.next, sent
+	if call.Ticket != nil {
+		call.Request.Ticket = call.Ticket.Request.ID
+	}
+	c.pending.add(call)
+	c.send(now, call)
+}
+
+// send sends the call's request, with what is left of its timeout.
+func (c *Client) send(now time.Duration, call *Call) {
+	c.request = call.Request
+	if t := &c.request.Timeout; *t > 0 {
+		*t = max(0, *t-(now-call.since))
+	}
+	call.stamp = now
+	c.caller.Send(&c.request)
+}
+
+// Cancel takes a call back: one that waits, or the place of an Enqueue that was
+// answered. The caller hears that it is Done, at once or with its answer; a
+// grant that was on its way is given back by the Client, and the Status is then
+// Canceled too. A call that is done and has no place is left alone.
+func (c *Client) Cancel(now time.Duration, call *Call) {
+	switch {
+	case call.state == done && !call.place || call.taken:
+		return
+	case call.place:
+		c.leave(call)
+	case call.state == sent:
+		call.taken = true
+	default:
+		c.finish(call, codec.Canceled)
+		return
+	}
+	id := call.Request.ID
+	if call.Ticket != nil {
+		// The place goes with it: by its name the server finds it at once.
+		id = call.Ticket.Request.ID
+	}
+	if c.state == up {
+		c.Do(now, &Call{Request: codec.Request{Command: codec.Cancel, Ticket: id}, own: true})
+	}
+}
+
+// leave ends the place of a ticket.
+func (c *Client) leave(ticket *Call) {
+	if ticket.place {
+		ticket.place = false
+		c.places.remove(ticket)
+		c.pending.remove(ticket.Request.ID) // where it is being named
+	}
+}
+
+// Release ends a hold, by the given call: its Status is OK, or Failed where
+// there was no such hold any more. A hold whose Deadline has passed must be
+// released too: the server may still have it, and beats would renew it.
+func (c *Client) Release(now time.Duration, h *Hold, call *Call) {
+	c.drop(h)
+	call.Request = codec.Request{Command: codec.Release, Semaphore: h.Semaphore, Key: []byte(h.Key), Token: h.Token}
+	call.Hold, call.Ticket = h, nil
+	c.Do(now, call)
+}
+
+// Beat renews all holds, and shows the server that the session is there. It is
+// due every BeatEvery; while one is on its way there is no other.
+func (c *Client) Beat(now time.Duration) {
+	if c.state != up || c.beat != nil && c.beat.state == sent {
+		return
+	}
+	if c.beat == nil {
+		c.beat = &Call{Request: codec.Request{Command: codec.Beat}, own: true}
+	}
+	c.Do(now, c.beat)
+}
+
+// BeatEvery returns the time from one beat to the next: a third of the shortest
+// lease that is held or waited for, and two seconds at most.
+func (c *Client) BeatEvery() time.Duration {
+	if c.held == 0 && c.pending.n == 0 && c.places.head == nil && c.queued.head == nil {
+		c.shortest = math.MaxInt64
+	}
+	return min(c.shortest/3, longestBeat)
+}
+
+// Bye ends the session by the given call: the server releases everything.
+func (c *Client) Bye(now time.Duration, call *Call) {
+	call.Request = codec.Request{Command: codec.Bye}
+	call.Hold, call.Ticket = nil, nil
+	c.Do(now, call)
+}
+
+// finish ends a call with a status.
+func (c *Client) finish(call *Call, status codec.Status) {
+	if call.state == queued {
+		c.queued.remove(call)
+	} else {
+		c.pending.remove(call.Request.ID)
+	}
+	call.state, call.Status = done, status
+	if call.Ticket != nil {
+		c.leave(call.Ticket)
+	}
+	if !call.own {
+		c.caller.Done(call)
+	}
+}
+
+// end ends the session: everything is lost.
+func (c *Client) end(reason string) {
+	c.state = over
+	for h := c.holds.head; h != nil; h = c.holds.head {
+		c.drop(h)
+		c.caller.Lost(h, reason)
+	}
+	for ticket := c.places.head; ticket != nil; ticket = c.places.head {
+		c.leave(ticket)
+	}
+	for _, call := range c.sorted() {
+		c.finish(call, codec.ErrSession)
+	}
+	for call := c.queued.head; call != nil; call = c.queued.head {
+		c.finish(call, codec.ErrSession)
+	}
+	c.caller.Over(reason)
+}

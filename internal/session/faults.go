@@ -1,0 +1,42 @@
+package session
+
+import "time"
+
+// The faults are bugs planted to show that the searches and simulations of the
+// tests find them. They are unexported and nothing but a test sets them, so
+// that none can be switched on from outside the package.
+
+type serverFaults struct {
+	staleWins         bool // what an older connection says after a newer one still counts
+	anyID             bool // IDs that were used before are carried out again
+	beatRenewsTickets bool // a beat renews grants that were not collected
+	oldTTLAgain       bool // a lease answered again does not start anew
+	noDrop            bool // sync drops nothing
+	lostLate          bool // a loss is told after an answer that was made later
+	placeLost         bool // a waiter that was passed over loses its place
+	grantToAbsent     bool // silence does not matter
+}
+
+type clientFaults struct {
+	fromReceipt   bool // leases count from the answer's arrival
+	beatBeforeN   bool // a resume begins with a beat, and that counts for all holds
+	reuseIDs      bool // a new connection starts counting IDs anew
+	noSync        bool // a resume ends without sync
+	forgetPending bool // what was not answered is not sent again
+	cancelLost    bool // a request that was taken back is sent again all the same
+	keepGrants    bool // a grant of a request that was taken back is kept by nobody
+	heldAgain     bool // a hold that is being released is named, its release forgotten
+	lateAnswers   bool // lines of connections before the present one count
+	noDrift       bool // the deadline leaves nothing for clocks that differ
+}
+
+// losePlaces is placeLost.
+func (s *Server) losePlaces(now time.Duration, x *session) {
+	s.table.Advance(now)
+	for id, c := range x.calls {
+		if c.lease.Absent() {
+			s.table.Cancel(now, c.lease)
+			delete(x.calls, id)
+		}
+	}
+}

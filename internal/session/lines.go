@@ -1,0 +1,137 @@
+package session
+
+import (
+	"time"
+
+	"github.com/distributed-go/distributed/codec"
+)
+
+// Line takes a line that came over the connection, the first of which answers
+// hello. Lines of other connections than the present one are ignored: what they
+// say may be old, and will be said again.
+//
+// False means that the other end does not keep to the protocol, and that the
+// connection is to be closed.
+func (c *Client) Line(now time.Duration, conn uint64, a *codec.Answer) bool {
+	switch {
+	case conn != c.conn && !c.faults.lateAnswers || c.state == over:
+		return true
+	case c.state == greeting && conn == c.conn:
+		return c.welcome(now, a)
+	case a.Notice != 0:
+		return c.notice(a)
+	}
+	call := c.pending.get(a.ID)
+	if call == nil || call.state != sent && !call.place {
+		return true // its place was given up, or its connection
+	}
+	c.pending.remove(a.ID)
+	if call.place { // it was only named again
+		return true
+	}
+	c.answered(now, call, a)
+	return true
+}
+
+func (c *Client) notice(a *codec.Answer) bool {
+	switch a.Notice {
+	case codec.NoticeLost:
+		if h := c.find(a.Token); h != nil {
+			c.drop(h)
+			c.caller.Lost(h, a.Reason)
+		}
+	case codec.NoticeDisplaced:
+		c.end(ReasonDisplaced)
+	case codec.NoticeError:
+		return false
+	}
+	return true
+}
+
+// answered concludes a call with its answer.
+func (c *Client) answered(now time.Duration, call *Call, a *codec.Answer) {
+	stamp := call.stamp
+	if c.faults.fromReceipt {
+		stamp = now
+	}
+	call.TTL, call.Position, call.JSON = a.TTL, a.Position, a.JSON
+	status := a.Status
+	switch {
+	case call.Request.Command == codec.Beat && status == codec.OK:
+		c.beaten = max(c.beaten, stamp)
+	case call.Request.Command == codec.Renew:
+		c.renewed(call, a, stamp)
+	case call.Request.Command == codec.Enqueue && (status == codec.Queued || status == codec.Acquired):
+		if !call.taken {
+			call.place = true
+			c.places.push(call)
+		}
+	case call.acquires() && status == codec.OK && a.HasToken:
+		ttl := a.TTL
+		if asked := call.Request.TTL; asked > 0 {
+			ttl = min(asked, ttl)
+		}
+		c.hold(call.Hold, a.Token, ttl, stamp)
+		c.shortest = min(c.shortest, ttl)
+		if call.taken {
+			status = codec.Canceled
+			c.giveBack(now, call.Hold)
+		}
+	}
+	if call.taken && !call.acquires() {
+		status = codec.Canceled
+	}
+	bye := call.Request.Command == codec.Bye
+	c.finish(call, status)
+	if bye {
+		c.end(ReasonBye)
+	}
+}
+
+// giveBack releases a hold that nobody waits for any more.
+func (c *Client) giveBack(now time.Duration, h *Hold) {
+	if c.faults.keepGrants {
+		c.drop(h)
+		return
+	}
+	given := *h // the caller may use h again at once
+	c.drop(h)
+	given.links, given.held = links[Hold]{}, false
+	c.Release(now, &given, &Call{own: true})
+}
+
+// renewed confirms a hold that was renewed by token, or loses it.
+func (c *Client) renewed(call *Call, a *codec.Answer, stamp time.Duration) {
+	h := call.Hold
+	switch {
+	case h == nil || !h.held || h.Token != call.Request.Token:
+	case a.Status == codec.OK && a.HasTTL:
+		h.TTL = min(call.Request.TTL, a.TTL)
+		c.confirm(h, stamp)
+	default:
+		c.drop(h)
+		c.caller.Lost(h, codec.ReasonExpired)
+	}
+}
+
+// welcome takes the answer to hello.
+func (c *Client) welcome(now time.Duration, a *codec.Answer) bool {
+	resuming := c.greeting.Resuming
+	switch {
+	case a.Status == codec.ErrSession && resuming:
+		c.end(ReasonGone)
+		return true
+	case a.Status != codec.OK || a.Version != Version || resuming && a.Session != c.greeting.Resume:
+		return false
+	}
+	c.greeting.Resume, c.greeting.Resuming = a.Session, true
+	c.state = up
+	if resuming {
+		c.resume(now)
+	}
+	for call := c.queued.head; call != nil; call = c.queued.head {
+		c.queued.remove(call)
+		c.begin(now, call)
+	}
+	return true
+}
