@@ -87,8 +87,8 @@ func WithMaxHold(d time.Duration) Option { return func(s *settings) { s.terms.ma
 func WithStopMargin(d time.Duration) Option { return func(s *settings) { s.terms.margin = d } }
 
 // WithRenewRatio sets the part of the TTL that passes before a lease is first
-// renewed, above 0 and at most 0.5. The default is a third, which leaves time
-// for four attempts.
+// renewed, from 0.01, because less would only keep the server busy, to 0.5. The
+// default is a third, which leaves time for four attempts.
 func WithRenewRatio(r float64) Option { return func(s *settings) { s.terms.ratio = r } }
 
 // WithTrace calls the functions of t on what happens to acquisitions and
@@ -141,8 +141,8 @@ func (s *settings) check() error {
 	if s.ttl > 0 && s.terms.margin > s.ttl/2 {
 		return fmt.Errorf("%w: WithStopMargin(%v): must be at most half the TTL of %v", ErrInvalid, s.terms.margin, s.ttl)
 	}
-	if !(s.terms.ratio > 0 && s.terms.ratio <= 0.5) { // also refuses NaN
-		return fmt.Errorf("%w: WithRenewRatio(%v): must be above 0 and at most 0.5", ErrInvalid, s.terms.ratio)
+	if !(s.terms.ratio >= 0.01 && s.terms.ratio <= 0.5) { // also refuses NaN
+		return fmt.Errorf("%w: WithRenewRatio(%v): must be from 0.01 to 0.5", ErrInvalid, s.terms.ratio)
 	}
 	return nil
 }
