@@ -175,6 +175,8 @@ func (r *Request) check() error {
 		return err
 	}
 	switch {
+	case r.Kind > Counting:
+		return fmt.Errorf("%w: kind %d of %q: must be Exclusive or Counting", ErrInvalid, uint8(r.Kind), r.Key)
 	case r.Limit < 1:
 		return fmt.Errorf("%w: limit %d of %q: must be at least 1", ErrInvalid, r.Limit, r.Key)
 	case r.Weight < 1:

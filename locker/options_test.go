@@ -195,3 +195,40 @@ func TestDefaultLogger(t *testing.T) {
 	}
 	exactly(t, "log lines", book.with("lease lost, and nobody listens"), 2)
 }
+
+// TestRequests: what an Acquirer refuses.
+func TestRequests(t *testing.T) {
+	c := newClient(t, newFake())
+	for _, r := range []struct {
+		req  locker.Request
+		want string
+	}{
+		{locker.Request{Kind: locker.Exclusive, Key: "k", Limit: 1, Weight: 1}, ""},
+		{locker.Request{Kind: locker.Counting, Key: "k", Limit: math.MaxInt, Weight: math.MaxInt}, ""},
+		{locker.Request{Kind: locker.Exclusive, Key: "k", Limit: 2, Weight: 1}, `limit 2 of the lock "k": a lock has 1`},
+		{locker.Request{Kind: locker.Counting, Key: "k", Limit: 0, Weight: 1}, `limit 0 of "k": must be at least 1`},
+		{locker.Request{Kind: locker.Counting, Key: "k", Limit: -1, Weight: 1}, `limit -1 of "k": must be at least 1`},
+		{locker.Request{Kind: locker.Counting, Key: "k", Limit: 3, Weight: 0}, `weight 0 of "k": must be at least 1`},
+		{locker.Request{Kind: locker.Counting, Key: "k", Limit: 3, Weight: 4}, `weight 4 of "k": must be at most the limit of 3`},
+		{locker.Request{Kind: locker.Kind(7), Key: "k", Limit: 1, Weight: 1}, `kind 7 of "k": must be Exclusive or Counting`},
+		{locker.Request{Kind: locker.Exclusive, Key: "", Limit: 1, Weight: 1}, "key is empty"},
+	} {
+		a, err := c.Acquirer(r.req)
+		if r.want == "" {
+			sure(t, err)
+			r.req.TTL = ttl // the Client's
+			exactly(t, "request", a.Request(), r.req)
+			continue
+		}
+		matches(t, err, locker.ErrInvalid)
+		if err != nil && !strings.Contains(err.Error(), r.want) {
+			t.Errorf("the error is %v, want it to contain %q", err, r.want)
+		}
+	}
+	a, err := c.Acquirer(locker.Request{Kind: locker.Exclusive, Key: "k", Limit: 1, Weight: 1, TTL: time.Hour, Try: true})
+	sure(t, err)
+	if r := a.Request(); r.TTL != ttl || r.Try {
+		t.Errorf("TTL %v and Try %v of a request are not ignored", r.TTL, r.Try)
+	}
+	exactly(t, "kinds", locker.Exclusive.String()+locker.Counting.String(), "locksemaphore")
+}
