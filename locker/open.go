@@ -1,16 +1,19 @@
 package locker
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"unicode"
 )
 
 // A URL names a backend: SCHEME://HOST[,HOST...][/PATH][?QUERY]. It is not a
-// net/url.URL, which refuses several hosts with ports.
+// net/url.URL, which refuses several hosts with ports. Printed, it is String.
 type URL struct {
 	// Scheme chooses the backend, for example "dflockd".
 	Scheme string
@@ -23,32 +26,59 @@ type URL struct {
 	Query url.Values
 }
 
+// String returns the URL without its query, where people put secrets although
+// they should not.
+func (u URL) String() string {
+	s := u.Scheme + "://" + strings.Join(u.Hosts, ",")
+	if u.Path != "" {
+		s += "/" + u.Path
+	}
+	return s
+}
+
 // ParseURL reads a URL. The error matches ErrInvalid. Secrets have no place in
 // a URL, where logs and process lists would show them: user information is
-// refused.
+// refused, and no error repeats what may be some.
 func ParseURL(s string) (URL, error) {
 	scheme, rest, ok := strings.Cut(s, "://")
-	if !ok || scheme == "" {
-		return URL{}, fmt.Errorf("%w: URL %q: must be SCHEME://HOST[,HOST...][?NAME=VALUE...]", ErrInvalid, s)
+	if !ok || !isScheme(scheme) {
+		return URL{}, badURL("must be SCHEME://HOST[,HOST...][/PATH][?NAME=VALUE...]")
 	}
 	rest, query, _ := strings.Cut(rest, "?")
-	hosts, path, _ := strings.Cut(rest, "/")
-	if i := strings.LastIndexByte(hosts, '@'); i >= 0 {
-		return URL{}, fmt.Errorf("%w: URL %s://...@%s: must not hold a secret, give that as an option or in the environment",
-			ErrInvalid, scheme, hosts[i+1:])
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return URL{}, badURL("query: %w", err)
 	}
-	u := URL{Scheme: scheme, Path: path}
+	if strings.Contains(rest, "@") || slices.ContainsFunc(slices.Collect(maps.Keys(values)), func(name string) bool { return strings.Contains(name, "@") }) {
+		return URL{}, badURL("%s://: must not hold a secret, nor an @, which looks like one: give it as an option or in the environment", scheme)
+	}
+	if i := strings.IndexFunc(rest, func(r rune) bool { return r == '#' || unicode.IsSpace(r) || unicode.IsControl(r) }); i >= 0 {
+		return URL{}, badURL("%s://%s: must not contain a # or white space", scheme, strconv.Quote(rest[:i]))
+	}
+	hosts, path, _ := strings.Cut(rest, "/")
+	u := URL{Scheme: scheme, Path: path, Query: values}
 	if hosts != "" {
 		u.Hosts = strings.Split(hosts, ",")
-		if slices.Contains(u.Hosts, "") {
-			return URL{}, fmt.Errorf("%w: URL %q: a host is empty", ErrInvalid, s)
-		}
 	}
-	var err error
-	if u.Query, err = url.ParseQuery(query); err != nil {
-		return URL{}, fmt.Errorf("%w: URL %q: %w", ErrInvalid, s, err)
+	if slices.Contains(u.Hosts, "") {
+		return URL{}, badURL("%s: a host is empty", u)
 	}
 	return u, nil
+}
+
+func badURL(format string, args ...any) error {
+	return fmt.Errorf("%w: URL: "+format, append([]any{ErrInvalid}, args...)...)
+}
+
+// isScheme says whether s is a letter and then letters, digits, "+", "-" and ".".
+func isScheme(s string) bool {
+	for i, c := range []byte(s) {
+		letter := 'a' <= c|0x20 && c|0x20 <= 'z'
+		if !letter && (i == 0 || !strings.ContainsRune("+-.0123456789", rune(c))) {
+			return false
+		}
+	}
+	return s != ""
 }
 
 // An Opener makes a backend of a URL, without I/O, and may return options that
@@ -63,8 +93,11 @@ var openers = struct {
 }{byScheme: make(map[string]Opener)}
 
 // Register makes a scheme known to Open. Packages of backends call it when they
-// are initialised. It panics if the scheme is taken.
+// are initialised. It panics if the scheme is none, or taken, or o is nil.
 func Register(scheme string, o Opener) {
+	if !isScheme(scheme) || o == nil {
+		panic("distributed: scheme " + strconv.Quote(scheme) + " registered without a name or an Opener")
+	}
 	openers.mu.Lock()
 	defer openers.mu.Unlock()
 	if _, taken := openers.byScheme[scheme]; taken {
@@ -77,27 +110,35 @@ func Register(scheme string, o Opener) {
 // server that cannot be reached shows when something is acquired. Options given
 // here win over those in the URL. An unknown scheme is an error that matches
 // ErrInvalid and lists the known ones; a backend's package must be imported to
-// be known.
+// be known. So are options that can never be right.
 func Open(rawURL string, opts ...Option) (*Client, error) {
 	u, err := ParseURL(rawURL)
 	if err != nil {
 		return nil, fmt.Errorf("distributed: open: %w", err)
 	}
+	c, err := u.open(opts)
+	if err != nil {
+		return nil, fmt.Errorf("distributed: open %q: %w", u.String(), err)
+	}
+	return c, nil
+}
+
+func (u URL) open(opts []Option) (*Client, error) {
 	openers.mu.Lock()
 	open, ok := openers.byScheme[u.Scheme]
 	known := slices.Sorted(maps.Keys(openers.byScheme))
 	openers.mu.Unlock()
 	if !ok {
-		return nil, fmt.Errorf("distributed: open %q: %w: scheme %q is not one of %s",
-			rawURL, ErrInvalid, u.Scheme, strings.Join(known, ", "))
+		return nil, fmt.Errorf("%w: scheme %q is not one of %s", ErrInvalid, u.Scheme, strings.Join(known, ", "))
 	}
-	s := defaults().with(opts)
-	if err := s.check(); err != nil {
-		return nil, fmt.Errorf("distributed: open %q: %w", rawURL, err)
-	}
-	b, fromURL, err := open(u, s.dial)
+	b, fromURL, err := open(u, defaults().with(opts).dial)
 	if err != nil {
-		return nil, fmt.Errorf("distributed: open %q: %w", rawURL, err)
+		return nil, err
 	}
-	return New(b, append(fromURL, opts...)...), nil
+	all := slices.Concat(fromURL, opts)
+	s := defaults().with(all)
+	if err := s.check(); err != nil {
+		return nil, errors.Join(err, b.Close())
+	}
+	return New(b, all...), nil
 }
