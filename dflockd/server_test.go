@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"runtime"
 	"strings"
@@ -21,6 +22,7 @@ import (
 func serverBubble(t *testing.T, cfg lockserver.Config, f func(*testing.T, *Backend, *network), opts ...Option) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
+		cfg.Logger = slog.New(slog.DiscardHandler)
 		s, err := lockserver.New(cfg)
 		if err != nil {
 			t.Fatal(err)
@@ -246,7 +248,7 @@ func TestThousandsOfHolds(t *testing.T) {
 }
 
 func TestADrainingServer(t *testing.T) {
-	s, err := lockserver.New(lockserver.Config{})
+	s, err := lockserver.New(lockserver.Config{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
