@@ -38,11 +38,11 @@ func (c *connection) addFlags(a *app, f *pflag.FlagSet) {
 	if url == "" {
 		url = distributed.DefaultURL
 	}
-	f.StringVarP(&c.url, "server", "s", url, "URL of the servers, as in dflockd://h1:6388,h2:6388 (environment: "+envURL+")")
-	f.StringVar(&c.authTokenFile, "auth-token-file", "", "file with the servers' secret (environment: "+secretNames()+")")
-	f.StringVar(&c.ca, "ca", "", "file with the certificates to trust, with dflockds:// (default: the system's)")
-	f.StringVar(&c.cert, "cert", "", "file with the certificate to show to the servers, with dflockds://")
-	f.StringVar(&c.key, "key", "", "file with the certificate's private key")
+	f.StringVarP(&c.url, "server", "s", url, "`URL` of the servers, as in dflockd://h1:6388,h2:6388 (environment: "+envURL+")")
+	f.StringVar(&c.authTokenFile, "auth-token-file", "", "`FILE` with the servers' secret (environment: "+secretNames()+")")
+	f.StringVar(&c.ca, "ca", "", "`FILE` with the certificates to trust, with dflockds:// (default: the system's)")
+	f.StringVar(&c.cert, "cert", "", "`FILE` with the certificate to show to the servers, with dflockds://")
+	f.StringVar(&c.key, "key", "", "`FILE` with the certificate's private key")
 }
 
 // open returns a client. It does no I/O but reading files. Every error is one

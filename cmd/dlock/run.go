@@ -37,7 +37,9 @@ the terminal if its input and output are one. It finds in its environment
                 have fences: dflockd://host:6388?fences=1
 
 Signals: INT, TERM, HUP, QUIT and WINCH go to the whole group, USR1 and USR2 to
-the command alone. What was ignored when dlock began (nohup) stays ignored.
+the command alone. What was ignored when dlock began (nohup) stays ignored. The
+stop key stops both; continued, the command goes on only if the lock is still
+held. SIGSTOP to dlock alone stops nobody but what would end the command in time.
 
 Loss: a sixth of the lease before it would end without a renewal the group gets
 SIGTERM, and SIGKILL when it ends. If the servers refuse a renewal, or close the
@@ -104,9 +106,9 @@ func (a *app) runCommand() *cobra.Command {
 	f.BoolVarP(&o.try, "no-wait", "n", false, "do not wait: exit at once if somebody else holds the lock")
 	f.DurationVarP(&o.wait, "wait", "w", 0, "longest wait, as in 30s (default: no end)")
 	f.DurationVar(&o.ttl, "ttl", 0, "lease, in whole seconds: how soon others get the lock if this machine dies (default: the server's)")
-	f.IntVar(&o.limit, "limit", 0, "hold one of N slots instead of the lock")
-	f.IntVarP(&o.code, "conflict-exit-code", "E", exitFailed, "exit code when not acquired, 0 to 255")
-	f.StringVar(&o.json, "json", "", "print one JSON object at the end, to this file descriptor")
+	f.IntVar(&o.limit, "limit", 0, "hold one of `N` slots instead of the lock")
+	f.IntVarP(&o.code, "conflict-exit-code", "E", exitFailed, "exit `CODE` when not acquired, 0 to 255")
+	f.StringVar(&o.json, "json", "", "print one JSON object at the end, to the file descriptor `FD`")
 	f.Lookup("json").NoOptDefVal = "2"
 	f.Lookup("json").DefValue = ""
 	return cmd

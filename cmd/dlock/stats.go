@@ -88,7 +88,7 @@ func printTable(w io.Writer, r locker.Report) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "%d keys, %d connections\n", len(r.Keys), r.Connections)
+	_, err := fmt.Fprintf(w, "keys: %d, connections: %d\n", len(r.Keys), r.Connections)
 	return err
 }
 

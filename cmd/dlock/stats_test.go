@@ -13,7 +13,7 @@ import (
 
 func TestStats(t *testing.T) {
 	url := serve(t, server.Config{})
-	if out := call(t, toolEnv(), "stats", "--server", url); out.code != 0 || !strings.HasSuffix(out.stdout, "\n0 keys, 1 connections\n") {
+	if out := call(t, toolEnv(), "stats", "--server", url); out.code != 0 || !strings.HasSuffix(out.stdout, "\nkeys: 0, connections: 1\n") {
 		t.Errorf("of an idle server: %+v", out)
 	}
 	defer hold(t, url, "held")()
@@ -78,7 +78,7 @@ func TestStatsFails(t *testing.T) {
 		says string
 	}{
 		{[]string{"--server", nobody(t)}, "refused"},
-		{[]string{"--server", "nonsense"}, "nonsense"},
+		{[]string{"--server", "nonsense"}, "must be SCHEME://HOST"},
 		{[]string{"extra"}, "extra"},
 		{[]string{"--no-such-flag"}, "no-such-flag"},
 	} {

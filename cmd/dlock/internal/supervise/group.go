@@ -36,6 +36,7 @@ type Group struct {
 	mu     sync.Mutex
 	reaped bool   // the leader's status was collected; guarded by mu
 	status Status // set before ended is closed; guarded by mu
+	killed bool   // everybody was sent SIGKILL; guarded by mu
 	empty  bool   // nothing is left, so its number may be a stranger's; guarded by mu
 }
 
@@ -183,6 +184,7 @@ func (g *Group) Signal(sig syscall.Signal) {
 	if g.empty {
 		return
 	}
+	g.killed = g.killed || sig == syscall.SIGKILL
 	_ = syscall.Kill(-g.pid, sig) // ESRCH is what was wanted; EPERM cannot be helped
 	if g.reaped {
 		return
@@ -212,6 +214,8 @@ func (g *Group) Terminate() {
 func (g *Group) Kill() { g.Signal(syscall.SIGKILL) }
 
 // Empty says whether the leader has ended and nobody is left in the group.
+// Zombies are nobody, where the system tells them apart: in a container without
+// an init nobody may ever collect them.
 func (g *Group) Empty() bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -219,8 +223,9 @@ func (g *Group) Empty() bool {
 	return g.empty
 }
 
-// lookLocked finds out whether the group is empty. It also collects orphans of
-// the group that were given to this process: uncollected they would count as
+// lookLocked finds out whether the group is empty. It also collects those of
+// the group that were given to this process when their parents ended, as they
+// are where it is the first in a container: uncollected they would count as
 // members for ever. Callers hold mu.
 func (g *Group) lookLocked() {
 	if g.empty || !g.reaped {
@@ -232,5 +237,14 @@ func (g *Group) lookLocked() {
 			break
 		}
 	}
-	g.empty = syscall.Kill(-g.pid, 0) == syscall.ESRCH
+	if syscall.Kill(-g.pid, 0) == syscall.ESRCH {
+		g.empty = true
+		return
+	}
+	if onlyZombies(g.pid) && !g.killed {
+		// A fork may have slipped past the look. It cannot slip past SIGKILL.
+		g.killed = true
+		_ = syscall.Kill(-g.pid, syscall.SIGKILL)
+	}
+	g.empty = g.killed && onlyZombies(g.pid)
 }

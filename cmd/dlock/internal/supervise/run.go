@@ -53,7 +53,6 @@ type Outcome struct {
 // If the command is interactive it gets the foreground of the terminal, and
 // so does one that is stopped because it wanted it.
 func Run(ctx context.Context, c Command, hold Hold, signals <-chan os.Signal) (Outcome, error) {
-	adopt()
 	r := run{ctx: ctx, hold: hold, lost: hold.Lost(), tty: openTerminal(), tstp: make(chan os.Signal, 1)}
 	defer r.tty.close()
 	if !signal.Ignored(syscall.SIGTSTP) {
@@ -102,6 +101,7 @@ func (r *run) watch(work context.Context, signals <-chan os.Signal) {
 		kill     = newAlarm(time.Time{})
 		poll     = newAlarm(time.Time{})
 		killed   bool // after the leader had ended
+		pause    = time.Millisecond
 	)
 	defer look.stop()
 	defer kill.stop()
@@ -142,7 +142,8 @@ func (r *run) watch(work context.Context, signals <-chan os.Signal) {
 				r.note(r.hold.Check())
 				return
 			}
-			poll.set(time.Now().Add(5 * time.Millisecond))
+			pause = min(2*pause, 100*time.Millisecond) // a look may be expensive
+			poll.set(time.Now().Add(pause))
 		}
 	}
 }

@@ -1,6 +1,10 @@
 package supervise
 
 import (
+	"bytes"
+	"os"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -11,9 +15,29 @@ func attributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 }
 
-// adopt makes this process the parent of orphans among its descendants, so that
-// it, and not an init that may never do so, collects what it killed.
-func adopt() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }
+// onlyZombies says whether everybody in a group has ended and merely was not
+// collected by its parent, which is some init, or somebody outside the group. A
+// fork while it looks can slip past it.
+func onlyZombies(group int) bool {
+	processes, err := os.ReadDir("/proc")
+	if err != nil {
+		return false
+	}
+	listed := false
+	for _, p := range processes {
+		stat, err := os.ReadFile("/proc/" + p.Name() + "/stat")
+		if err != nil {
+			continue // not a process, or one that is gone
+		}
+		listed = true
+		// PID (NAME) STATE PARENT GROUP ..., where NAME may be anything.
+		fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+		if len(fields) > 2 && fields[2] == strconv.Itoa(group) && fields[0] != "Z" && fields[0] != "X" {
+			return false
+		}
+	}
+	return listed
+}
 
 // collect waits until something has happened to the leader and takes it in.
 // The waiting leaves it uncollected: its number cannot be given to a stranger

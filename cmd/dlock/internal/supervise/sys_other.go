@@ -7,8 +7,8 @@ import "syscall"
 // attributes has nothing to add: only Linux kills a child with its parent.
 func attributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{} }
 
-// adopt does nothing: only Linux gives orphans to anybody but init.
-func adopt() {}
+// onlyZombies never knows: only Linux has a /proc that says so without a library.
+func onlyZombies(int) bool { return false }
 
 // collect waits until something has happened to the leader and takes it in. For
 // an instant the number of a leader that has ended belongs to nobody while a

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/distributed-go/distributed/cmd/dlock/internal/ptytest"
 )
@@ -83,4 +84,32 @@ func TestStopKeyStopsTheJob(t *testing.T) {
 	c.Press("word\n")
 	c.Await("got-word")
 	c.Await("ended-0")
+}
+
+// A parent outside the group that does not collect its child keeps a zombie in
+// it, which must not pass for somebody who is left. Here the parent is the test.
+func TestZombiesAreNobody(t *testing.T) {
+	g, err := Start(Command{Path: "/bin/sh", Args: []string{"sh", "-c", "exec sleep 1000"}, Env: os.Environ()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	zombie := exec.Command("sleep", "1000")
+	zombie.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pgid: g.Pid()}
+	if err := zombie.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if onlyZombies(g.Pid()) {
+		t.Error("two that sleep count as ended")
+	}
+	g.Kill()
+	<-g.Ended()
+	for deadline := time.Now().Add(patience); !onlyZombies(g.Pid()); time.Sleep(time.Millisecond) { // real time: the processes are real
+		if time.Now().After(deadline) {
+			t.Fatal("who was killed counts as somebody")
+		}
+	}
+	if !g.Empty() {
+		t.Error("a zombie counts as somebody")
+	}
+	_ = zombie.Wait() // Empty has collected it, as it does those that it is given
 }
