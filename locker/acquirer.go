@@ -29,7 +29,7 @@ var errLapsed = fmt.Errorf("grant ran out before it arrived: %w", ErrUnavailable
 type Acquirer struct {
 	client   *Client
 	req      Request
-	settings settings
+	settings *settings // the Client's if there are no others: a lease may be the only one of its Acquirer
 }
 
 // Request returns what is asked for.
@@ -45,12 +45,17 @@ func (a *Acquirer) Acquire(ctx context.Context) (*Lease, error) {
 }
 
 // acquire waits for a lease until ctx ends, over all errors that pass.
-func (a *Acquirer) acquire(ctx context.Context, passes func(error) bool) (l *Lease, err error) {
-	err = a.insist(ctx, "acquire", passes, func(began time.Duration) (err error) {
-		l, err = a.once(ctx, a.req, began)
-		return err
-	})
-	return l, err
+func (a *Acquirer) acquire(ctx context.Context, passes func(error) bool) (*Lease, error) {
+	p := a.patience("acquire", passes)
+	err := a.usable(ctx)
+	for err == nil {
+		var l *Lease
+		if l, err = a.once(ctx, a.req, p.began); err == nil {
+			return l, nil
+		}
+		err = p.bear(ctx, err)
+	}
+	return nil, a.fail(p.op, p.began, err)
 }
 
 // Try acquires a lease if that is possible at once. The error matches ErrLocked
@@ -96,34 +101,39 @@ func mayPass(err error) bool {
 	return false
 }
 
-// insist calls f until it succeeds, fails with an error that does not pass, or
-// ctx ends, and wraps the error. It tells f when it began.
-func (a *Acquirer) insist(ctx context.Context, op string, passes func(error) bool, f func(began time.Duration) error) error {
-	began := a.settings.clock()
-	if err := a.usable(ctx); err != nil {
-		return a.fail(op, began, err)
+// A patience is what an operation that waits has with errors that pass. It is
+// no function that calls another, for which each acquisition would allocate.
+type patience struct {
+	acquirer *Acquirer
+	op       string
+	passes   func(error) bool
+	began    time.Duration
+	pauses   backoff.BackOff // nil before the first
+}
+
+func (a *Acquirer) patience(op string, passes func(error) bool) patience {
+	return patience{acquirer: a, op: op, passes: passes, began: a.settings.clock()}
+}
+
+// bear takes what an attempt failed with. It pauses, and returns nil if there
+// should be another, else why there should be none.
+func (p *patience) bear(ctx context.Context, err error) error {
+	switch {
+	case ctx.Err() != nil:
+		return waitError(ctx, err)
+	case !p.passes(err):
+		return err
 	}
-	var pauses backoff.BackOff
-	for {
-		err := f(began)
-		switch {
-		case err == nil:
-			return nil
-		case ctx.Err() != nil:
-			return a.fail(op, began, waitError(ctx, err))
-		case !passes(err):
-			return a.fail(op, began, err)
-		}
-		if pauses == nil {
-			pauses = newPauses()
-		}
-		if !a.pause(ctx, err, pauses.NextBackOff()) {
-			if a.client.life.Err() != nil {
-				return a.fail(op, began, ErrClosed)
-			}
-			return a.fail(op, began, waitError(ctx, err))
-		}
+	if p.pauses == nil {
+		p.pauses = newPauses()
 	}
+	switch {
+	case p.acquirer.pause(ctx, err, p.pauses.NextBackOff()):
+		return nil
+	case p.acquirer.client.life.Err() != nil:
+		return ErrClosed
+	}
+	return waitError(ctx, err)
 }
 
 // Bound returns ctx bounded by WithWait, for a primitive that waits for
@@ -245,7 +255,7 @@ func (a *Acquirer) settle(ctx context.Context, g Grant, stamp, began time.Durati
 		l.giveBack(later(a.settings.clock(), max(a.req.TTL, g.TTL, releaseTimeout)))
 		return nil, err
 	}
-	s := &a.settings
+	s := a.settings
 	if f := s.trace.Acquired; f != nil {
 		f(AcquiredInfo{Key: a.req.Key, Fence: l.fence, Waited: s.clock() - began, Confirmed: confirmed})
 	}

@@ -28,6 +28,9 @@ func (k Kind) String() string {
 type Request struct {
 	// Kind is the space that Key lives in.
 	Kind Kind
+	// Try asks for an answer at once: ErrLocked when the lease would have to
+	// wait. A try never jumps the queue.
+	Try bool
 	// Key names what is locked: 1 to 256 bytes of UTF-8 without white space
 	// or control characters. The Client checks it before it calls a backend.
 	Key string
@@ -38,9 +41,6 @@ type Request struct {
 	// TTL is the lease to ask for; 0 leaves it to the backend. Backends that
 	// know whole seconds only round it up.
 	TTL time.Duration
-	// Try asks for an answer at once: ErrLocked when the lease would have to
-	// wait. A try never jumps the queue.
-	Try bool
 }
 
 // A Grant is a backend's yes to a Request.

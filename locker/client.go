@@ -102,7 +102,11 @@ func (c *Client) exclusive(key string, opts []Option) (*Acquirer, error) {
 // are ignored: WithTTL and the method called say them. The error matches
 // ErrInvalid.
 func (c *Client) Acquirer(req Request, opts ...Option) (*Acquirer, error) {
-	a := &Acquirer{client: c, req: req, settings: c.settings.with(opts).kept()}
+	a := &Acquirer{client: c, req: req, settings: &c.settings}
+	if len(opts) > 0 {
+		s := c.settings.with(opts).kept()
+		a.settings = &s
+	}
 	a.req.TTL, a.req.Try = a.settings.ttl, false
 	if err := errors.Join(req.check(), a.settings.check()); err != nil {
 		return nil, &Error{Op: "acquire", Key: req.Key, Backend: c.name, Err: err}

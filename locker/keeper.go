@@ -41,7 +41,7 @@ const again class = 64 * 4
 
 // classOf returns the class of a lease that is granted for more than nothing,
 // after so many attempts to renew it.
-func classOf(granted time.Duration, attempts uint16) class {
+func classOf(granted time.Duration, attempts uint8) class {
 	magnitude := bits.Len64(uint64(granted))
 	quarter := uint64(granted) << (64 - magnitude) << 1 >> 62
 	c := class(magnitude-1)<<2 | class(quarter)
@@ -135,9 +135,9 @@ func (k *keeper) tick() time.Duration {
 			continue // it left the heap
 		case dueStop:
 			l.hold.stopping()
-			if l.work != nil {
-				after.add(cancelWork(l.work, l.stopCause()))
-				l.work = nil // a later renewal may bring new work
+			if stop := l.takeStopLocked(); stop != nil {
+				cause := l.stopCause()
+				after.add(func() { stop(cause) })
 			}
 		case dueRenewal:
 			l.hold.renewing()
@@ -193,7 +193,7 @@ func (k *keeper) batch(c class) (batch, bool) {
 		if l.state != held {
 			continue
 		}
-		l.attempts = max(l.attempts, l.attempts+1) // it stays at its largest value
+		l.attempts = max(l.attempts, l.attempts+1)
 		l.renewal = b.renewal
 		b.leases = append(b.leases, l)
 		b.renewals = append(b.renewals, Renewal{Hold: l.handle(), TTL: l.hold.ttl, Attempt: int(l.attempts)})
@@ -286,21 +286,22 @@ func (k *keeper) loseLocked(l *Lease, cause error, after *aftermath) {
 	if cause == nil {
 		cause = l.expiry()
 	}
-	l.state, l.err = lost, l.acquirer.Error("renew", cause)
+	n := l.noticeLocked()
+	l.state, n.err = lost, l.acquirer.Error("renew", cause)
 	l.hold.deadline = min(l.hold.deadline, k.clock())
 	k.forgetLocked(l)
-	if l.lost != nil {
-		close(l.lost)
+	if n.lost != nil {
+		close(n.lost)
 	}
-	if l.work != nil {
-		after.add(cancelWork(l.work, l.err))
+	if stop := l.takeStopLocked(); stop != nil {
+		after.add(func() { stop(n.err) })
 	}
 	after.add(func() { l.announce(cause) })
 }
 
 // announce reports a loss: to the trace, and to the log if nobody listened.
 func (l *Lease) announce(cause error) {
-	k, s := l.keeper(), &l.acquirer.settings
+	k, s := l.keeper(), l.acquirer.settings
 	if errors.Is(cause, ErrMaxHold) {
 		// Its TTL still runs at the backend, and nobody renews it any more:
 		// let the next in before it is over.
@@ -353,5 +354,3 @@ func (a *aftermath) run() {
 		f()
 	}
 }
-
-func cancelWork(w *work, cause error) func() { return func() { w.cancel(cause) } }

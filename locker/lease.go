@@ -23,24 +23,56 @@ type Lease struct {
 	token    Token
 	fence    uint64 // 0 if none
 
+	next, previous *Lease // of the same session; guarded by session.mu
+
 	// The rest is guarded by keeper.mu.
 
 	hold      hold
+	heapPos   int32 // in keeper.heap; -1 outside
 	state     leaseState
-	heapPos   int32  // in keeper.heap; -1 outside
-	attempts  uint16 // to renew it, since the last that was answered
-	err       error  // why it was lost, or nil
+	attempts  uint8 // to renew it, since the last that was answered; it stays at its largest value
+	listened  bool  // Lost or Context was called
+	returning bool  // to be given back when the renewal under way is answered
 	renewal   *renewal
-	lost      chan struct{} // closed on loss; nil until asked for
-	work      *work         // what Context derives from; nil until asked for
-	listened  bool          // Lost or Context was called
-	returning bool          // to be given back when the renewal under way is answered
+	notice    *notice // nil until there is one
 }
 
-// work is cancelled at the stop instant of the lease.
-type work struct {
-	ctx    context.Context
-	cancel context.CancelCauseFunc
+// A notice is what most leases never need: of a loss, or for those who asked to
+// be told.
+type notice struct {
+	err  error           // why it was lost, or nil
+	lost chan struct{}   // closed on loss; nil until asked for
+	work context.Context // what Context derives from; nil until asked for, and from the stop instant on
+	stop context.CancelCauseFunc
+}
+
+// noticeLocked returns the notice, and makes one if there is none.
+func (l *Lease) noticeLocked() *notice {
+	if l.notice == nil {
+		l.notice = new(notice)
+	}
+	return l.notice
+}
+
+// errLocked returns why the lease was lost, or nil.
+func (l *Lease) errLocked() error {
+	if l.notice == nil {
+		return nil
+	}
+	return l.notice.err
+}
+
+// takeStopLocked returns the function that ends what Context derives from, to be
+// called when the lock is released, or nil if there is none. A later renewal may
+// bring new work.
+func (l *Lease) takeStopLocked() context.CancelCauseFunc {
+	n := l.notice
+	if n == nil || n.work == nil {
+		return nil
+	}
+	stop := n.stop
+	n.work, n.stop = nil, nil
+	return stop
 }
 
 func (a *Acquirer) newLease(g Grant) *Lease {
@@ -104,7 +136,7 @@ func (l *Lease) Deadline() time.Time {
 func (l *Lease) Check() error {
 	k := l.keeper()
 	k.mu.Lock()
-	state, err, expired := l.state, l.err, k.clock() >= l.hold.deadline
+	state, err, expired := l.state, l.errLocked(), k.clock() >= l.hold.deadline
 	k.mu.Unlock()
 	switch {
 	case state == released:
@@ -127,13 +159,14 @@ func (l *Lease) Lost() <-chan struct{} {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	l.listened = true
-	if l.lost == nil {
-		l.lost = make(chan struct{})
+	n := l.noticeLocked()
+	if n.lost == nil {
+		n.lost = make(chan struct{})
 		if l.state == lost {
-			close(l.lost)
+			close(n.lost)
 		}
 	}
-	return l.lost
+	return n.lost
 }
 
 // Err returns why the lease was lost, matching ErrLost and its cause, and nil
@@ -142,7 +175,7 @@ func (l *Lease) Err() error {
 	k := l.keeper()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return l.err
+	return l.errLocked()
 }
 
 // Context derives a context for work under the lease. It is cancelled with a
@@ -174,11 +207,11 @@ func (l *Lease) workContext() context.Context {
 		cancel(why)
 		return ctx
 	}
-	if l.work == nil {
-		l.work = new(work)
-		l.work.ctx, l.work.cancel = context.WithCancelCause(context.Background())
+	n := l.noticeLocked()
+	if n.work == nil {
+		n.work, n.stop = context.WithCancelCause(context.Background())
 	}
-	return l.work.ctx
+	return n.work
 }
 
 // whyNotWorkLocked returns why no work should begin under the lease, or nil.
@@ -187,7 +220,7 @@ func (l *Lease) whyNotWorkLocked() error {
 	case l.state == released:
 		return l.acquirer.Error("check", ErrNotHeld)
 	case l.state == lost:
-		return l.err
+		return l.errLocked()
 	case l.hold.stopped(l.keeper().clock()): // after a pause it may not have been announced yet
 		return l.stopCause()
 	}

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -96,21 +97,27 @@ func FuzzParseURL(f *testing.F) {
 	})
 }
 
+// schemes counts those that tests registered, because none can be taken twice.
+var schemes atomic.Int64
+
+func newScheme() string { return fmt.Sprint("test-", schemes.Add(1)) }
+
 // TestOpen: options win over the URL, which wins over the defaults; what must
 // not stand in a URL reaches the opener, and no other secret does.
 func TestOpen(t *testing.T) {
 	f := newFake()
 	var got locker.URL
 	var dial locker.Dial
-	locker.Register("test-open", func(u locker.URL, d locker.Dial) (locker.Backend, []locker.Option, error) {
+	scheme := newScheme()
+	locker.Register(scheme, func(u locker.URL, d locker.Dial) (locker.Backend, []locker.Option, error) {
 		got, dial = u, d
 		return f, []locker.Option{locker.WithTTL(20 * time.Second), locker.WithStopMargin(time.Second)}, nil
 	})
 	config := new(tls.Config)
-	c, err := locker.Open("test-open://h1,h2/p?a=b", locker.WithSecret("hunter2"), locker.WithTLS(config), locker.WithTTL(30*time.Second))
+	c, err := locker.Open(scheme+"://h1,h2/p?a=b", locker.WithSecret("hunter2"), locker.WithTLS(config), locker.WithTTL(30*time.Second))
 	sure(t, err)
 	defer c.Close()
-	exactly(t, "URL", fmt.Sprintf("%v %+v %s %s", got, got, got.Hosts, got.Query), "test-open://h1,h2/p test-open://h1,h2/p [h1 h2] map[a:[b]]")
+	exactly(t, "URL", fmt.Sprintf("%v %+v %s %s", got, got, got.Hosts, got.Query), scheme+"://h1,h2/p "+scheme+"://h1,h2/p [h1 h2] map[a:[b]]")
 	exactly(t, "secret", dial.Secret, "hunter2")
 	exactly(t, "TLS", dial.TLS, config)
 	l, err := c.Acquire(t.Context(), "k")
@@ -122,7 +129,8 @@ func TestOpen(t *testing.T) {
 
 // TestOpenFails: with the reason, and without what may be a secret.
 func TestOpenFails(t *testing.T) {
-	locker.Register("test-fails", func(locker.URL, locker.Dial) (locker.Backend, []locker.Option, error) {
+	scheme := newScheme()
+	locker.Register(scheme, func(locker.URL, locker.Dial) (locker.Backend, []locker.Option, error) {
 		return nil, nil, fmt.Errorf("%w: parameter secret is not known", locker.ErrInvalid)
 	})
 	for _, c := range []struct {
@@ -132,7 +140,7 @@ func TestOpenFails(t *testing.T) {
 	}{
 		{"nothing://h", nil, `scheme "nothing" is not one of `},
 		{"nothing://h?secret=hunter2", nil, `scheme "nothing" is not one of `},
-		{"test-fails://h/p?secret=hunter2", nil, `distributed: open "test-fails://h/p": invalid argument: parameter secret is not known`},
+		{scheme + "://h/p?secret=hunter2", nil, `distributed: open "` + scheme + `://h/p": invalid argument: parameter secret is not known`},
 		{"no url", nil, "must be SCHEME://HOST"},
 	} {
 		_, err := locker.Open(c.url, c.opts...)
@@ -142,7 +150,7 @@ func TestOpenFails(t *testing.T) {
 		}
 	}
 	_, err := locker.Open("nothing://h")
-	if !strings.Contains(err.Error(), "test-fails") {
+	if !strings.Contains(err.Error(), scheme) {
 		t.Errorf("%v does not list the schemes that are known", err)
 	}
 }
@@ -150,23 +158,27 @@ func TestOpenFails(t *testing.T) {
 // TestOpenChecksTheOptionsOfTheURL: a mistake shows before the first lock.
 func TestOpenChecksTheOptionsOfTheURL(t *testing.T) {
 	f := newFake()
-	locker.Register("test-options", func(locker.URL, locker.Dial) (locker.Backend, []locker.Option, error) {
+	scheme := newScheme()
+	locker.Register(scheme, func(locker.URL, locker.Dial) (locker.Backend, []locker.Option, error) {
 		return f, []locker.Option{locker.WithTTL(2 * time.Second)}, nil
 	})
 	for i, o := range []locker.Option{locker.WithStopMargin(time.Minute), locker.WithTTL(-1), locker.WithRenewRatio(1)} {
-		_, err := locker.Open("test-options://h", o)
+		_, err := locker.Open(scheme+"://h", o)
 		matches(t, err, locker.ErrInvalid)
 		exactly(t, "closed backends", len(f.of("close")), i+1)
 	}
 }
 
 func TestRegisterPanics(t *testing.T) {
-	locker.Register("test-twice", func(locker.URL, locker.Dial) (locker.Backend, []locker.Option, error) {
+	scheme := newScheme()
+	locker.Register(scheme, func(locker.URL, locker.Dial) (locker.Backend, []locker.Option, error) {
 		return nil, nil, errors.ErrUnsupported
 	})
 	for what, register := range map[string]func(){
-		"twice":     func() { locker.Register("test-twice", nil) },
-		"no opener": func() { locker.Register("test-none", nil) },
+		"twice": func() {
+			locker.Register(scheme, func(locker.URL, locker.Dial) (locker.Backend, []locker.Option, error) { return nil, nil, nil })
+		},
+		"no opener": func() { locker.Register(newScheme(), nil) },
 		"no scheme": func() {
 			locker.Register("", func(locker.URL, locker.Dial) (locker.Backend, []locker.Option, error) { return nil, nil, nil })
 		},

@@ -18,7 +18,8 @@ const releaseTimeout = time.Second
 // Ctx bounds how long the caller waits, not the release: when it ends first, or
 // the backend cannot be reached, Release returns the error and goes on in the
 // background until it is answered or the lease has run out. So a context that
-// was cancelled still frees the key.
+// was cancelled still frees the key. One of Lease.Context is cancelled by the
+// release itself: give another, or context.WithoutCancel of it.
 //
 // The error matches ErrLost if the lease was lost before; then nothing is sent.
 func (l *Lease) Release(ctx context.Context) error {
@@ -34,15 +35,16 @@ func (l *Lease) Release(ctx context.Context) error {
 		return l.Err()
 	case l.state == lost:
 		defer k.mu.Unlock()
-		return l.err
+		return l.errLocked()
 	}
 	l.state = released
 	k.forgetLocked(l)
-	running, until, w := l.renewal, l.hold.deadline, l.work
+	running, until := l.renewal, l.hold.deadline
+	stop := l.takeStopLocked()
 	k.mu.Unlock()
 
-	if w != nil {
-		w.cancel(l.acquirer.Error("check", ErrNotHeld))
+	if stop != nil {
+		stop(l.acquirer.Error("check", ErrNotHeld))
 	}
 	return l.send(ctx, running, until)
 }

@@ -425,7 +425,7 @@ func TestDoOfAReleasedLease(t *testing.T) {
 	f := newFake()
 	l := acquire(t, newClient(t, f), "k")
 	sure(t, l.Do(t.Context(), func(ctx context.Context) error {
-		err := l.Release(ctx)
+		err := l.Release(context.WithoutCancel(ctx)) // which ends now
 		<-ctx.Done()
 		matches(t, context.Cause(ctx), locker.ErrNotHeld)
 		return err

@@ -14,8 +14,8 @@ type Session struct {
 	ref any
 
 	mu     sync.Mutex
-	err    error               // why the session ended; nil while it lasts; guarded by mu
-	leases map[*Lease]struct{} // those that depend on it; guarded by mu
+	err    error  // why the session ended; nil while it lasts; guarded by mu
+	leases *Lease // the first of those that depend on it; a list, as a map would take as much as a lease; guarded by mu
 }
 
 // NewSession returns a session that lasts. Ref is the backend's own, for it to
@@ -47,10 +47,12 @@ func (s *Session) End(cause error) {
 		return
 	}
 	s.err = fmt.Errorf("%w: %w", ErrLost, cause)
-	leases := s.leases
-	s.leases = nil
+	var leases []*Lease
+	for l := s.leases; l != nil; l = l.next {
+		leases = append(leases, l)
+	}
 	s.mu.Unlock()
-	for l := range leases {
+	for _, l := range leases {
 		l.lose(s.err)
 	}
 }
@@ -64,10 +66,11 @@ func (s *Session) attach(l *Lease) error {
 	if s.err != nil {
 		return s.err
 	}
-	if s.leases == nil {
-		s.leases = make(map[*Lease]struct{})
+	l.next = s.leases
+	if l.next != nil {
+		l.next.previous = l
 	}
-	s.leases[l] = struct{}{}
+	s.leases = l
 	return nil
 }
 
@@ -75,5 +78,13 @@ func (s *Session) attach(l *Lease) error {
 func (s *Session) detach(l *Lease) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.leases, l)
+	if l.next != nil {
+		l.next.previous = l.previous
+	}
+	if l.previous != nil {
+		l.previous.next = l.next
+	} else if s.leases == l {
+		s.leases = l.next
+	}
+	l.next, l.previous = nil, nil
 }

@@ -34,15 +34,16 @@ func (a *Acquirer) Enqueue(ctx context.Context) (*Ticket, error) {
 	}
 	ctx, cancel := a.Bound(ctx)
 	defer cancel()
-	var place Place
-	err := a.insist(ctx, "enqueue", outage, func(time.Duration) (err error) {
-		place, err = q.Enqueue(ctx, a.req)
-		return err
-	})
-	if err != nil {
-		return nil, err
+	p := a.patience("enqueue", outage)
+	err := a.usable(ctx)
+	for err == nil {
+		var place Place
+		if place, err = q.Enqueue(ctx, a.req); err == nil {
+			return &Ticket{acquirer: a, place: place}, nil
+		}
+		err = p.bear(ctx, err)
 	}
-	return &Ticket{acquirer: a, place: place}, nil
+	return nil, a.fail(p.op, p.began, err)
 }
 
 // Acquired says whether Enqueue got the lease at once. Wait collects it then
@@ -63,21 +64,19 @@ func (t *Ticket) Wait(ctx context.Context) (*Lease, error) {
 	a := t.acquirer
 	ctx, stop := a.Bound(ctx)
 	defer stop()
-	var l *Lease
-	first := true
-	err := a.insist(ctx, "wait", outage, func(began time.Duration) (err error) {
-		if !first {
-			l, err = a.once(ctx, a.req, began)
-			return err
-		}
-		first = false
-		l, err = t.collect(ctx, began)
-		return err
-	})
-	if err != nil && first { // it ended before it began
+	p := a.patience("wait", outage)
+	err := a.usable(ctx)
+	if err != nil { // it ended before it began
 		t.cancelling(func(error) {})
 	}
-	return l, err
+	for collect := t.collect; err == nil; collect = a.again {
+		var l *Lease
+		if l, err = collect(ctx, p.began); err == nil {
+			return l, nil
+		}
+		err = p.bear(ctx, err)
+	}
+	return nil, a.fail(p.op, p.began, err)
 }
 
 // collect waits for the place.
@@ -89,9 +88,14 @@ func (t *Ticket) collect(ctx context.Context, began time.Duration) (*Lease, erro
 	case err == nil:
 		return a.settle(ctx, g, stamp, began)
 	case errors.Is(err, ErrPlaceExpired):
-		return a.once(ctx, a.req, began)
+		return a.again(ctx, began)
 	}
 	return nil, err
+}
+
+// again queues at the end, after a place was lost.
+func (a *Acquirer) again(ctx context.Context, began time.Duration) (*Lease, error) {
+	return a.once(ctx, a.req, began)
 }
 
 // Cancel gives up the place, or the lease that it became, and ends a Wait under

@@ -1,0 +1,162 @@
+package locker_test
+
+import (
+	"context"
+	"runtime"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/distributed-go/distributed/locker"
+)
+
+// heapInUse is what is on the heap after a collection.
+func heapInUse() uint64 {
+	runtime.GC()
+	runtime.GC() // what finalizers held
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// TestHeapOfALease: what one of a hundred thousand costs, with its place in the
+// keeper's heap and in its session, and neither a goroutine nor a timer. Keys
+// are not counted, because the caller has them anyway.
+func TestHeapOfALease(t *testing.T) {
+	const leases = 100_000
+	keys := make([]string, leases)
+	for i := range keys {
+		keys[i] = "key-" + strconv.Itoa(i)
+	}
+	for _, c := range []struct {
+		name   string
+		shared bool // one Acquirer for all, as a Mutex and a Semaphore have
+		most   uint64
+	}{
+		{"of a primitive", true, 150},
+		{"of Client.Acquire", false, 215},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			g := &granter{session: locker.NewSession(nil)}
+			client := newClient(t, g, locker.WithTTL(time.Hour))
+			a := acquirer(t, client, "k")
+			all := make([]*locker.Lease, leases)
+			goroutines, before := runtime.NumGoroutine(), heapInUse()
+			for i, k := range keys {
+				var err error
+				if c.shared {
+					all[i], err = a.Acquire(t.Context())
+				} else {
+					all[i], err = client.Acquire(t.Context(), k)
+				}
+				sure(t, err)
+			}
+			bytes := (heapInUse() - before) / leases
+			t.Logf("%d bytes of heap per lease %s", bytes, c.name)
+			if bytes > c.most {
+				t.Errorf("%d bytes of heap per lease %s, want at most %d", bytes, c.name, c.most)
+			}
+			if n := runtime.NumGoroutine() - goroutines; n > 1 {
+				t.Errorf("%d goroutines for %d leases", n, leases)
+			}
+			for _, l := range all {
+				sure(t, l.Release(t.Context()))
+			}
+			clear(all)
+			if left := (int64(heapInUse()) - int64(before)) / leases; left > 16 { // the room in the keeper's heap
+				t.Errorf("%d bytes per lease are left when all are released", left)
+			}
+			runtime.KeepAlive(all)
+			runtime.KeepAlive(keys)
+		})
+	}
+}
+
+// TestAllocations of the way that every lock takes.
+func TestAllocations(t *testing.T) {
+	g := &granter{session: locker.NewSession(nil)}
+	c := newClient(t, g, locker.WithTTL(time.Hour))
+	a := acquirer(t, c, "k")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cycle := func(l *locker.Lease, err error) {
+		if err == nil {
+			err = l.Release(ctx)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, m := range []struct {
+		name string
+		want float64
+		f    func()
+	}{
+		{"Acquirer.Acquire", 1, func() { cycle(a.Acquire(ctx)) }}, // the lease
+		{"Acquirer.Try", 1, func() { cycle(a.Try(ctx)) }},
+		{"Acquirer.MustAcquire", 1, func() { cycle(a.MustAcquire(), nil) }},
+		{"Client.Acquire", 2, func() { cycle(c.Acquire(ctx, "k")) }}, // and its Acquirer
+	} {
+		exactly(t, "allocations of "+m.name+" and Release", testing.AllocsPerRun(1000, m.f), m.want)
+	}
+	l, err := a.Acquire(ctx)
+	sure(t, err)
+	exactly(t, "allocations of Check", testing.AllocsPerRun(1000, func() { _ = l.Check() }), 0)
+	sure(t, l.Release(ctx))
+}
+
+func BenchmarkAcquireRelease(b *testing.B) {
+	benchmarkCycles(b, newClient(b, &granter{session: locker.NewSession(nil)}))
+}
+
+// BenchmarkAcquireReleaseAmongMany is beside a hundred thousand other leases.
+func BenchmarkAcquireReleaseAmongMany(b *testing.B) {
+	c := newClient(b, &granter{session: locker.NewSession(nil)}, locker.WithTTL(time.Hour))
+	a := acquirer(b, c, "k")
+	for range 100_000 {
+		a.MustAcquire()
+	}
+	benchmarkCycles(b, c)
+}
+
+func benchmarkCycles(b *testing.B, c *locker.Client) {
+	a := acquirer(b, c, "k")
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	b.ReportAllocs()
+	for b.Loop() {
+		l, err := a.Acquire(context.Background())
+		if err == nil {
+			err = l.Release(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkAcquireReleaseParallel(b *testing.B) {
+	c := newClient(b, &granter{session: locker.NewSession(nil)})
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	b.ReportAllocs()
+	b.SetParallelism(50)
+	b.RunParallel(func(pb *testing.PB) {
+		a := acquirer(b, c, "k")
+		for pb.Next() {
+			if err := a.MustAcquire().Release(ctx); err != nil && ctx.Err() == nil {
+				b.Error(err)
+			}
+		}
+	})
+}
+
+func BenchmarkCheck(b *testing.B) {
+	l := acquire(b, newClient(b, new(granter), locker.WithTTL(time.Hour)), "k")
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := l.Check(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
