@@ -42,11 +42,9 @@ type pipe struct {
 }
 
 func (p *pipe) Answer(a *codec.Answer) { p.down = append(p.down, *a) }
-// debug, if set, is told of every message that is delivered.
-var debug func(p *pipe, what string)
 
-func (p *pipe) Report(id uint64)       { p.Answer(&codec.Answer{ID: id, Status: codec.OK}) }
-func (p *pipe) Close()                 { p.serverOpen = false }
+func (p *pipe) Report(id uint64) { p.Answer(&codec.Answer{ID: id, Status: codec.OK}) }
+func (p *pipe) Close()           { p.serverOpen = false }
 
 // An actor is a program that uses locks through a client.
 type actor struct {
@@ -235,9 +233,6 @@ func (w *world) deliverUp(p *pipe) {
 		r := p.up[0]
 		p.up = p.up[1:]
 		w.note(uint64(r.Command), r.ID)
-		if debug != nil {
-			debug(p, fmt.Sprint("-> ", r))
-		}
 		switch {
 		case r.Command == codec.Hello:
 			link, answer := w.server.Hello(w.now, r.Hello, p)
@@ -266,9 +261,6 @@ func (w *world) deliverDown(p *pipe) {
 	line := p.down[0]
 	p.down = p.down[1:]
 	w.note(uint64(line.Status), line.ID)
-	if debug != nil {
-		debug(p, fmt.Sprint("<- ", line))
-	}
 	if !a.client.Line(a.now, p.num, &line) && a.pipe == p {
 		w.cut(a)
 	}

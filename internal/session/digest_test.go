@@ -1,0 +1,140 @@
+package session
+
+import (
+	"encoding/binary"
+	"hash/maphash"
+	"slices"
+	"time"
+
+	"github.com/distributed-go/distributed/codec"
+	"github.com/distributed-go/distributed/internal/table"
+)
+
+// A digester makes a number of a world, the same for worlds of which the same
+// can come: instants count by their distance from now.
+type digester struct {
+	seed  maphash.Seed
+	bytes []byte
+}
+
+func (d *digester) world(w *world, budgets []budget, ticks int) uint64 {
+	d.bytes = append(d.bytes[:0], byte(ticks))
+	for i, a := range w.actors {
+		d.bytes = budgets[i].append(d.bytes)
+		d.actor(w, a)
+	}
+	return maphash.Bytes(d.seed, d.bytes)
+}
+
+func (d *digester) num(xs ...uint64) {
+	for _, x := range xs {
+		d.bytes = binary.AppendUvarint(d.bytes, x)
+	}
+}
+
+func (d *digester) flag(xs ...bool) {
+	b := byte(0)
+	for _, x := range xs {
+		b <<= 1
+		if x {
+			b |= 1
+		}
+	}
+	d.bytes = append(d.bytes, b)
+}
+
+// ago appends an instant, all those that are too long ago alike.
+func (d *digester) ago(now, at time.Duration) {
+	d.num(uint64(min(max(now-at, 0), 20*time.Second)))
+}
+
+func (d *digester) actor(w *world, a *actor) {
+	c := a.client
+	x := w.server.sessions[c.greeting.Resume]
+	d.flag(c.greeting.Resuming, a.over != "", x != nil, a.pipe != nil, c.beat != nil && c.beat.state == sent)
+	d.num(uint64(c.state), c.next)
+	d.ago(w.now, c.beaten)
+	for _, call := range c.sorted() {
+		d.call(w, call)
+	}
+	d.bytes = append(d.bytes, 'q')
+	for call := c.queued.head; call != nil; call = call.links.next {
+		d.call(w, call)
+	}
+	d.bytes = append(d.bytes, 'p')
+	for call := c.places.head; call != nil; call = call.links.next {
+		d.num(call.Request.ID)
+	}
+	d.bytes = append(d.bytes, 'h')
+	for h := c.holds.head; h != nil; h = h.links.next {
+		d.num(h.Token.Fence())
+		d.ago(w.now, h.stamp)
+		d.flag(h.epoch == c.epoch)
+	}
+	d.bytes = append(d.bytes, 't')
+	for _, t := range a.tasks {
+		d.num(uint64(t.state), t.call.Request.ID, t.hold.Token.Fence())
+		d.flag(t.quit, t.hold.held, t.wait != nil)
+	}
+	if x != nil {
+		d.session(w, x)
+	}
+	for _, p := range w.pipes {
+		if p.actor == a.index {
+			d.pipe(p, c, x)
+		}
+	}
+}
+
+func (d *digester) call(w *world, c *Call) {
+	d.num(c.Request.ID, uint64(c.Request.Command), uint64(c.state), c.Request.Ticket, c.Request.Token.Fence())
+	d.flag(c.taken, c.place, c.own)
+	d.ago(w.now, c.stamp)
+}
+
+func (d *digester) session(w *world, x *session) {
+	d.bytes = append(d.bytes, 's')
+	d.num(x.last, x.resent, uint64(len(x.granted)))
+	d.flag(x.resuming, x.link != nil)
+	x.owner.Leases(func(l *table.Lease) bool {
+		d.bytes = l.AppendState(d.bytes, w.now)
+		d.num(uint64(l.Position()))
+		switch tag := l.Tag.(type) {
+		case grantedTo:
+			d.num(uint64(tag), 1)
+		case *call:
+			d.served(tag)
+		}
+		return true
+	})
+	if len(x.calls) > 0 { // those whose lease has ended are in no list
+		ids := make([]uint64, 0, len(x.calls))
+		for id, c := range x.calls {
+			if c.lease.State() == table.Ended {
+				ids = append(ids, id)
+			}
+		}
+		slices.Sort(ids)
+		for _, id := range ids {
+			d.served(x.calls[id])
+		}
+	}
+}
+
+func (d *digester) served(c *call) {
+	d.num(c.id, c.wait)
+	d.flag(c.asked, c.ticket, c.collected)
+}
+
+func (d *digester) pipe(p *pipe, c *Client, x *session) {
+	d.bytes = append(d.bytes, 'c')
+	d.flag(p.clientOpen, p.serverOpen, p.num == c.conn, p.link != nil, p.link != nil && x != nil && x.link == p.link)
+	for _, r := range p.up {
+		d.num(r.ID, uint64(r.Command), r.Ticket, r.Token.Fence())
+		d.flag(r.Command == codec.Hello && r.Hello.Resuming)
+	}
+	d.bytes = append(d.bytes, 'd')
+	for _, a := range p.down {
+		d.num(a.ID, uint64(a.Status), uint64(a.Notice), a.Token.Fence(), uint64(a.TTL))
+	}
+}
