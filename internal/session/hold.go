@@ -11,8 +11,7 @@ import (
 // keeps a list of those that are held.
 type Hold struct {
 	// Key and Semaphore say what is held.
-	Key       string
-	Semaphore bool
+	Key string
 	// Tag is the caller's own.
 	Tag any
 
@@ -21,9 +20,12 @@ type Hold struct {
 	TTL   time.Duration
 
 	stamp time.Duration // from which the lease counts, beats apart
-	epoch uint32        // of the client when it was last confirmed
-	held  bool
 	links links[Hold]
+	epoch uint32 // of the client when it was last confirmed
+	// Semaphore is about Key; it stands here because a program may have a
+	// million holds.
+	Semaphore bool
+	held      bool
 }
 
 func (h *Hold) at() *links[Hold] { return &h.links }
