@@ -36,13 +36,26 @@ type Mutex struct {
 	acquirer *locker.Acquirer // nil if err is set
 	err      error            // what was wrong with the arguments of New
 
-	// turn has one slot, which the holder fills. It is a channel, and not a
-	// sync.Mutex, so that waiting for it can be given up, and shows in a
-	// testing/synctest bubble.
-	turn chan struct{}
+	// Each of the two has one slot. They are channels, and not sync.Mutexes, so
+	// that waiting for them can be given up, and shows in a testing/synctest
+	// bubble.
+	//
+	// Queue is for those who lock m, from Lock to Unlock: they go to the
+	// backend one at a time, so that a hundred goroutines that share m do not
+	// make a hundred requests wait there. Turn is for those who hold a lease,
+	// from Lock or from a Ticket, until Unlock; one who waits for the backend
+	// does not have it, or else it and the Ticket before it in the backend's
+	// queue would wait for each other.
+	queue, turn chan struct{}
 
-	mu    sync.Mutex
-	lease *locker.Lease // of the current holder; nil if there is none; guarded by mu
+	mu     sync.Mutex
+	holder holder // guarded by mu
+}
+
+// A holder is who has the turn.
+type holder struct {
+	lease  *locker.Lease // nil if nobody
+	queued bool          // it also has the queue's slot
 }
 
 // New returns a Mutex on the key. The options are its own defaults, over those
@@ -54,7 +67,7 @@ func New(c *locker.Client, key string, opts ...locker.Option) *Mutex {
 		panic("distributed: mutex.New with a nil Client")
 	}
 	a, err := c.Acquirer(locker.Request{Kind: locker.Exclusive, Key: key, Limit: 1, Weight: 1}, opts...)
-	return &Mutex{acquirer: a, err: err, turn: make(chan struct{}, 1)}
+	return &Mutex{acquirer: a, err: err, queue: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
 }
 
 // Do calls f while it holds m, and is the form to prefer. The one context
@@ -70,7 +83,7 @@ func (m *Mutex) Do(ctx context.Context, f func(ctx context.Context) error) error
 		return err
 	}
 	l := m.Lease()
-	defer m.leave(l)
+	defer m.leaveAfter(l)
 	return l.Do(ctx, f)
 }
 
@@ -80,18 +93,17 @@ func (m *Mutex) Do(ctx context.Context, f func(ctx context.Context) error) error
 // what can never succeed: a bad key, wrong credentials, a closed client. Use
 // LockContext where waiting must have an end.
 func (m *Mutex) Lock() {
-	if m.err != nil {
-		panic(m.err)
-	}
-	m.turn <- struct{}{}
+	m.mustBeReady()
+	m.queue <- struct{}{}
 	locked := false
 	defer func() {
 		if !locked {
-			<-m.turn
+			<-m.queue // MustAcquire panicked
 		}
 	}()
-	m.set(m.acquirer.MustAcquire())
-	locked = true
+	for !locked {
+		locked = m.take(context.Background(), m.acquirer.MustAcquire(), true) == nil
+	}
 }
 
 // LockContext locks m, waiting until ctx ends at most. Ctx bounds the wait, not
@@ -100,24 +112,34 @@ func (m *Mutex) Lock() {
 // locker.ErrUnavailable beside it, as the key was held or the backend could not
 // be reached; see package locker for others.
 func (m *Mutex) LockContext(ctx context.Context) error {
-	if m.err != nil {
-		return m.err
+	if err := m.ready(); err != nil {
+		return err
 	}
 	ctx, cancel := m.acquirer.Bound(ctx)
 	defer cancel()
 	if err := m.enter(ctx); err != nil {
 		return err
 	}
-	return m.hold(m.acquirer.Acquire(ctx))
+	for {
+		l, err := m.acquirer.Acquire(ctx)
+		if err == nil {
+			err = m.take(ctx, l, true)
+		}
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, locker.ErrLost) { // while it waited for the turn: begin anew
+			<-m.queue
+			return err
+		}
+	}
 }
 
 // TryLock tries to lock m and reports whether it succeeded. It returns false
 // both if the key is held and if the backend could not be reached;
 // TryLockContext tells them apart. It panics as Lock does on a bad key.
 func (m *Mutex) TryLock() bool {
-	if m.err != nil {
-		panic(m.err)
-	}
+	m.mustBeReady()
 	return m.TryLockContext(context.Background()) == nil
 }
 
@@ -126,15 +148,27 @@ func (m *Mutex) TryLock() bool {
 // locker.ErrUnavailable if the backend could not be reached. Ctx bounds how long
 // it waits for the backend's answer.
 func (m *Mutex) TryLockContext(ctx context.Context) error {
-	if m.err != nil {
-		return m.err
+	if err := m.ready(); err != nil {
+		return err
 	}
 	select {
-	case m.turn <- struct{}{}:
+	case m.queue <- struct{}{}:
 	default:
-		return m.acquirer.Error("try", locker.ErrLocked)
+		return m.acquirer.Busy("try")
 	}
-	return m.hold(m.acquirer.Try(ctx))
+	l, err := m.acquirer.Try(ctx)
+	if err == nil {
+		select {
+		case m.turn <- struct{}{}:
+			m.set(holder{l, true})
+			return nil
+		default: // somebody lost the lease and has not unlocked m yet
+			err = m.acquirer.Busy("try")
+			giveBack(l)
+		}
+	}
+	<-m.queue
+	return err
 }
 
 // Unlock unlocks m. It panics if m is not locked, as that of sync.Mutex does,
@@ -142,9 +176,10 @@ func (m *Mutex) TryLockContext(ctx context.Context) error {
 // in an outage Unlock blocks for at most a second and the release goes on in
 // the background until it is answered or the lease has run out.
 func (m *Mutex) Unlock() {
+	m.mustBeReady()
 	ctx, cancel := context.WithTimeout(context.Background(), unlockTimeout)
 	defer cancel()
-	if err := m.UnlockContext(ctx); errors.Is(err, locker.ErrInvalid) || errors.Is(err, locker.ErrNotHeld) && !errors.Is(err, locker.ErrLost) {
+	if err := m.UnlockContext(ctx); errors.Is(err, locker.ErrNotHeld) && !errors.Is(err, locker.ErrLost) {
 		panic(err)
 	}
 }
@@ -156,18 +191,15 @@ func (m *Mutex) Unlock() {
 // case, and the release goes on in the background where it was not confirmed,
 // also when ctx was cancelled before.
 func (m *Mutex) UnlockContext(ctx context.Context) error {
-	if m.err != nil {
-		return m.err // never locked
+	if err := m.ready(); err != nil {
+		return err // never locked
 	}
-	m.mu.Lock()
-	l := m.lease
-	m.lease = nil
-	m.mu.Unlock()
-	if l == nil {
+	h := m.set(holder{})
+	if h.lease == nil {
 		return m.acquirer.Error("unlock", locker.ErrNotHeld)
 	}
-	defer func() { <-m.turn }()
-	return l.Release(ctx)
+	defer m.leave(h)
+	return h.lease.Release(ctx)
 }
 
 // Lease returns the current holder's lease, and nil if m is not locked. It
@@ -175,7 +207,7 @@ func (m *Mutex) UnlockContext(ctx context.Context) error {
 func (m *Mutex) Lease() *locker.Lease {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.lease
+	return m.holder.lease
 }
 
 // Lost returns a channel that is closed when the current holder's lease is
@@ -187,41 +219,85 @@ func (m *Mutex) Lost() <-chan struct{} {
 	return nil
 }
 
-// enter waits for this goroutine's turn among those that share m.
+// ready returns what was wrong with the arguments of New. It panics if there
+// was no New.
+func (m *Mutex) ready() error {
+	if m.queue == nil {
+		panic("distributed: use of a zero Mutex: make one with New")
+	}
+	return m.err
+}
+
+// mustBeReady is ready for methods that return no error.
+func (m *Mutex) mustBeReady() {
+	if err := m.ready(); err != nil {
+		panic(err)
+	}
+}
+
+// enter waits for this goroutine to be first in the queue of those that share m.
 func (m *Mutex) enter(ctx context.Context) error {
+	if ctx.Err() == nil {
+		select {
+		case m.queue <- struct{}{}:
+			return nil
+		case <-ctx.Done():
+		}
+	}
+	return m.acquirer.Interrupted(ctx, "lock")
+}
+
+// take waits for the turn and makes the lease that of m. It has to wait for a
+// holder who lost the lease before and has not unlocked m yet. The error
+// matches locker.ErrLost if this one was lost meanwhile.
+func (m *Mutex) take(ctx context.Context, l *locker.Lease, queued bool) error {
 	select {
 	case m.turn <- struct{}{}:
-		return nil
 	case <-ctx.Done():
+		giveBack(l)
 		return m.acquirer.Interrupted(ctx, "lock")
 	}
-}
-
-// leave ends the turn that came with a lease, unless f of Do unlocked m itself.
-func (m *Mutex) leave(l *locker.Lease) {
-	m.mu.Lock()
-	mine := m.lease == l
-	if mine {
-		m.lease = nil
-	}
-	m.mu.Unlock()
-	if mine {
-		<-m.turn
-	}
-}
-
-// hold keeps the lease of the goroutine whose turn it is, or ends the turn.
-func (m *Mutex) hold(l *locker.Lease, err error) error {
-	if err != nil {
+	if err := l.Err(); err != nil {
 		<-m.turn
 		return err
 	}
-	m.set(l)
+	m.set(holder{l, queued})
 	return nil
 }
 
-func (m *Mutex) set(l *locker.Lease) {
+// giveBack releases a lease that nobody was told of, in the background.
+func giveBack(l *locker.Lease) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = l.Release(ctx) // a context that has ended bounds the waiting, not the release
+}
+
+// set makes h the holder and returns the one before.
+func (m *Mutex) set(h holder) (before holder) {
 	m.mu.Lock()
-	m.lease = l
+	defer m.mu.Unlock()
+	before, m.holder = m.holder, h
+	return before
+}
+
+// leave lets the next of those that share m go on.
+func (m *Mutex) leave(h holder) {
+	<-m.turn
+	if h.queued {
+		<-m.queue
+	}
+}
+
+// leaveAfter is leave for the holder of l, unless f of Do unlocked m itself.
+func (m *Mutex) leaveAfter(l *locker.Lease) {
+	m.mu.Lock()
+	h := m.holder
+	mine := h.lease == l
+	if mine {
+		m.holder = holder{}
+	}
 	m.mu.Unlock()
+	if mine {
+		m.leave(h)
+	}
 }

@@ -17,8 +17,8 @@ type Ticket struct {
 // Goroutines that share m may each take one. The error matches
 // errors.ErrUnsupported if the backend has no places.
 func (m *Mutex) Enqueue(ctx context.Context) (*Ticket, error) {
-	if m.err != nil {
-		return nil, m.err
+	if err := m.ready(); err != nil {
+		return nil, err
 	}
 	t, err := m.acquirer.Enqueue(ctx)
 	if err != nil {
@@ -33,15 +33,19 @@ func (t *Ticket) Acquired() bool { return t.ticket.Acquired() }
 
 // Wait waits for the turn and locks the Mutex; unlock it as after Lock. If it
 // takes longer than the TTL until Wait is called the turn may have passed; Wait
-// then queues again at the end. When it returns an error the place is gone.
+// then queues again at the end. When it returns an error the place is gone. A
+// second Wait returns an error that matches locker.ErrNotHeld.
+//
+// Tickets are served in the order of their Enqueues: who waits for a later one
+// before an earlier one waits for the earlier one's turn to pass, too.
 func (t *Ticket) Wait(ctx context.Context) error {
 	ctx, stop := t.mutex.acquirer.Bound(ctx)
 	defer stop()
-	if err := t.mutex.enter(ctx); err != nil {
-		_ = t.Cancel(context.WithoutCancel(ctx)) // the error that matters is the first
+	l, err := t.ticket.Wait(ctx)
+	if err != nil {
 		return err
 	}
-	return t.mutex.hold(t.ticket.Wait(ctx))
+	return t.mutex.take(ctx, l, false)
 }
 
 // Cancel gives up the place. It is idempotent, and does nothing once Wait has

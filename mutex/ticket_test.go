@@ -1,0 +1,120 @@
+package mutex_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/distributed-go/distributed/locker"
+	"github.com/distributed-go/distributed/memory"
+	"github.com/distributed-go/distributed/mutex"
+)
+
+// enqueue takes a place or ends the test.
+func enqueue(t testing.TB, mu *mutex.Mutex) *mutex.Ticket {
+	t.Helper()
+	ticket, err := mu.Enqueue(context.Background())
+	sure(t, err)
+	return ticket
+}
+
+// TestTicket: enqueue, tell somebody, wait, unlock.
+func TestTicket(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := memory.NewServer()
+		a, b := mutex.New(newClient(t, s), "k"), mutex.New(newClient(t, s), "k")
+		first, second := enqueue(t, a), enqueue(t, b)
+		exactly(t, "Acquired", first.Acquired(), true)
+		exactly(t, "Acquired", second.Acquired(), false)
+		if a.Lease() != nil {
+			t.Error("locked before Wait")
+		}
+		sure(t, first.Wait(t.Context()))
+		sure(t, a.Lease().Check())
+		exactly(t, "TryLock", a.TryLock(), false)
+		time.AfterFunc(time.Minute, a.Unlock)
+		sure(t, second.Wait(t.Context()))
+		sure(t, b.Lease().Check())
+		sure(t, second.Cancel(t.Context())) // does nothing any more
+		sure(t, b.Lease().Check())
+		b.Unlock()
+		free(t, s)
+	})
+}
+
+// TestTicketWaitEnds with its context or WithWait, for either turn, and its
+// place is gone.
+func TestTicketWaitEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := memory.NewServer()
+		mu, other := mutex.New(newClient(t, s), "k", locker.WithWait(2*time.Second)), mutex.New(newClient(t, s), "k")
+		for _, holder := range []*mutex.Mutex{mu, other} {
+			holder.Lock()
+			ticket := enqueue(t, mu)
+			began := time.Now()
+			matches(t, ticket.Wait(within(t, time.Second)), context.DeadlineExceeded, locker.ErrLocked)
+			exactly(t, "took", time.Since(began), time.Second)
+			ticket = enqueue(t, mu)
+			err := ticket.Wait(t.Context())
+			matches(t, err, locker.ErrLocked)
+			matchesNot(t, err, context.DeadlineExceeded)
+			exactly(t, "took", time.Since(began), 3*time.Second)
+			synctest.Wait()
+			_, waiters := holders(t, s)
+			exactly(t, "waiters", waiters, 0)
+			holder.Unlock()
+			free(t, s)
+		}
+		cancelled, cancel := context.WithCancel(t.Context())
+		cancel()
+		ticket := enqueue(t, mu)
+		matches(t, ticket.Wait(cancelled), context.Canceled)
+		synctest.Wait()
+		free(t, s)
+	})
+}
+
+// A slowCancel never answers when a place is given up.
+type slowCancel struct{ *memory.Backend }
+
+func (b *slowCancel) Enqueue(ctx context.Context, req locker.Request) (locker.Place, error) {
+	p, err := b.Backend.Enqueue(ctx, req)
+	return slowPlace{p}, err
+}
+
+type slowPlace struct{ locker.Place }
+
+func (p slowPlace) Cancel(ctx context.Context) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+// TestTicketPassed: a turn that nobody collected in time is queued for again.
+func TestTicketPassed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := memory.NewServer()
+		mu, other := mutex.New(newClient(t, s), "k"), mutex.New(newClient(t, s), "k")
+		ticket := enqueue(t, mu)
+		time.Sleep(2 * ttl)
+		other.Lock()
+		time.AfterFunc(time.Second, other.Unlock)
+		began := time.Now()
+		sure(t, ticket.Wait(t.Context()))
+		exactly(t, "took", time.Since(began), time.Second)
+		mu.Unlock()
+		free(t, s)
+	})
+}
+
+// TestEnqueueUnsupported is said at once.
+func TestEnqueueUnsupported(t *testing.T) {
+	c := locker.New(plain{memory.New()})
+	defer c.Close()
+	_, err := mutex.New(c, "k").Enqueue(t.Context())
+	matches(t, err, errors.ErrUnsupported)
+}
+
+// plain hides what a backend can do beyond locker.Backend.
+type plain struct{ locker.Backend }
