@@ -265,7 +265,7 @@ var scopes = []scope{
 		budgets: []budget{{locks: 1, cuts: 1, releases: 1}, {locks: 1}},
 	},
 	{
-		name: "beats over a break", ttl: 3 * time.Second, ticks: 4, flight: 2, pipes: 1,
+		name: "beats over a break", ttl: 3 * time.Second, ticks: 4, flight: 1, pipes: 1,
 		budgets: []budget{{locks: 1, beats: 1, kills: 1}, {locks: 1}},
 	},
 	{
