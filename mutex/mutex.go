@@ -79,10 +79,10 @@ func New(c *locker.Client, key string, opts ...locker.Option) *Mutex {
 // if the lease was lost while f ran, even if f returned nil: somebody else may
 // have worked at the same time. It unlocks if f panics, too.
 func (m *Mutex) Do(ctx context.Context, f func(ctx context.Context) error) error {
-	if err := m.LockContext(ctx); err != nil {
+	l, err := m.lock(ctx)
+	if err != nil {
 		return err
 	}
-	l := m.Lease()
 	defer m.leaveAfter(l)
 	return l.Do(ctx, f)
 }
@@ -112,13 +112,20 @@ func (m *Mutex) Lock() {
 // locker.ErrUnavailable beside it, as the key was held or the backend could not
 // be reached; see package locker for others.
 func (m *Mutex) LockContext(ctx context.Context) error {
+	_, err := m.lock(ctx)
+	return err
+}
+
+// lock locks m and returns the lease, which m may not have any more when the
+// caller looks: any goroutine may unlock m.
+func (m *Mutex) lock(ctx context.Context) (*locker.Lease, error) {
 	if err := m.ready(); err != nil {
-		return err
+		return nil, err
 	}
 	ctx, cancel := m.acquirer.Bound(ctx)
 	defer cancel()
 	if err := m.enter(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	for {
 		l, err := m.acquirer.Acquire(ctx)
@@ -126,11 +133,11 @@ func (m *Mutex) LockContext(ctx context.Context) error {
 			err = m.take(ctx, l, true)
 		}
 		if err == nil {
-			return nil
+			return l, nil
 		}
 		if !errors.Is(err, locker.ErrLost) { // while it waited for the turn: begin anew
 			<-m.queue
-			return err
+			return nil, err
 		}
 	}
 }

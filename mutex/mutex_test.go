@@ -374,3 +374,24 @@ func TestVetNoticesCopies(t *testing.T) {
 		}
 	}
 }
+
+// TestNeverMade: what New did not make says so, and does not hang.
+func TestNeverMade(t *testing.T) {
+	matches(t, panics(t, "New(nil)", func() { mutex.New(nil, "k") }))
+	var mu mutex.Mutex
+	ctx := t.Context()
+	for what, f := range map[string]func(){
+		"Lock":           mu.Lock,
+		"Unlock":         mu.Unlock,
+		"TryLock":        func() { mu.TryLock() },
+		"LockContext":    func() { _ = mu.LockContext(ctx) },
+		"TryLockContext": func() { _ = mu.TryLockContext(ctx) },
+		"UnlockContext":  func() { _ = mu.UnlockContext(ctx) },
+		"Do":             func() { _ = mu.Do(ctx, func(context.Context) error { return nil }) },
+		"Enqueue":        func() { _, _ = mu.Enqueue(ctx) },
+	} {
+		if err := panics(t, what, f); err == nil || !strings.Contains(err.Error(), "zero Mutex") {
+			t.Errorf("%s of a zero Mutex panics with %v", what, err)
+		}
+	}
+}

@@ -118,3 +118,69 @@ func TestEnqueueUnsupported(t *testing.T) {
 
 // plain hides what a backend can do beyond locker.Backend.
 type plain struct{ locker.Backend }
+
+// TestTicketTwice: a second Wait does not wait.
+func TestTicketTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := memory.NewServer()
+		mu := mutex.New(newClient(t, s), "k")
+		ticket := enqueue(t, mu)
+		sure(t, ticket.Wait(t.Context()))
+		matches(t, ticket.Wait(t.Context()), locker.ErrNotHeld)
+		sure(t, mu.Lease().Check())
+		mu.Unlock()
+		matches(t, ticket.Wait(t.Context()), locker.ErrNotHeld)
+		exactly(t, "TryLock", mu.TryLock(), true)
+		mu.Unlock()
+		free(t, s)
+	})
+}
+
+// TestTicketCancelled: before a wait, and during one, for the turn in this
+// process or for that of the key.
+func TestTicketCancelled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := memory.NewServer()
+		mu, other := mutex.New(newClient(t, s), "k"), mutex.New(newClient(t, s), "k")
+		ticket := enqueue(t, mu)
+		sure(t, ticket.Cancel(t.Context()))
+		sure(t, ticket.Cancel(t.Context()))
+		free(t, s)
+		matches(t, ticket.Wait(t.Context()), locker.ErrNotHeld)
+		exactly(t, "TryLock", mu.TryLock(), true)
+		mu.Unlock()
+
+		for _, holder := range []*mutex.Mutex{mu, other} {
+			holder.Lock()
+			ticket = enqueue(t, mu)
+			waited := make(chan error, 1)
+			go func() { waited <- ticket.Wait(context.Background()) }()
+			synctest.Wait()
+			began := time.Now()
+			sure(t, ticket.Cancel(t.Context()))
+			matches(t, <-waited, context.Canceled)
+			exactly(t, "took", time.Since(began), 0)
+			synctest.Wait()
+			_, waiters := holders(t, s)
+			exactly(t, "waiters", waiters, 0)
+			holder.Unlock()
+			free(t, s)
+		}
+	})
+}
+
+// TestTicketWaitEndsInAnOutage: giving up the place does not keep it.
+func TestTicketWaitEndsInAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &slowCancel{Backend: memory.New()}
+		c := locker.New(b, locker.WithTTL(ttl))
+		defer c.Close()
+		mu := mutex.New(c, "k")
+		mu.Lock()
+		ticket := enqueue(t, mu)
+		began := time.Now()
+		matches(t, ticket.Wait(within(t, time.Second)), context.DeadlineExceeded)
+		exactly(t, "took", time.Since(began), time.Second)
+		mu.Unlock()
+	})
+}
