@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -30,6 +31,8 @@ type Acquirer struct {
 	client   *Client
 	req      Request
 	settings *settings // the Client's if there are no others: a lease may be the only one of its Acquirer
+
+	outage atomic.Pointer[error] // that an acquisition rides out, while it pauses; else nil
 }
 
 // Request returns what is asked for.
@@ -127,6 +130,8 @@ func (p *patience) bear(ctx context.Context, err error) error {
 	if p.pauses == nil {
 		p.pauses = newPauses()
 	}
+	p.acquirer.outage.Store(&err)
+	defer p.acquirer.outage.Store(nil)
 	switch {
 	case p.acquirer.pause(ctx, err, p.pauses.NextBackOff()):
 		return nil
@@ -148,7 +153,19 @@ func (a *Acquirer) Bound(ctx context.Context) (context.Context, context.CancelFu
 // Interrupted returns the error of a primitive's own wait that ctx ended: what
 // Acquire would have returned.
 func (a *Acquirer) Interrupted(ctx context.Context, op string) error {
-	return a.Error(op, waitError(ctx, ErrLocked))
+	return a.Error(op, waitError(ctx, a.busy()))
+}
+
+// Busy returns the error of a primitive's own try, where another acquisition of
+// a stands in its way: it matches ErrLocked, or ErrUnavailable while that one
+// rides out an outage.
+func (a *Acquirer) Busy(op string) error { return a.Error(op, a.busy()) }
+
+func (a *Acquirer) busy() error {
+	if outage := a.outage.Load(); outage != nil {
+		return *outage
+	}
+	return ErrLocked
 }
 
 // Error wraps an error of an operation with the key and the backend.

@@ -34,7 +34,7 @@ func TestHeapOfALease(t *testing.T) {
 		most   uint64
 	}{
 		{"of a primitive", true, 150},
-		{"of Client.Acquire", false, 215},
+		{"of Client.Acquire", false, 220},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			g := &granter{session: locker.NewSession(nil)}

@@ -52,18 +52,25 @@ func (l *Lease) Release(ctx context.Context) error {
 // Do calls f while the lease is held and then releases it, also if f panics.
 // The context of f derives from ctx as that of Context does. Do returns f's
 // error first, and one that matches ErrLost if the lease was lost while f ran,
-// even if f returned nil: somebody else may have worked at the same time.
+// even if f returned nil, because somebody else may have worked at the same
+// time; or if f failed after its context was cancelled for fear of that.
 //
 // Do waits for at most a second for the release to be confirmed; where it was
 // not, the release goes on in the background, and that is no error.
 func (l *Lease) Do(ctx context.Context, f func(ctx context.Context) error) (err error) {
 	work, cancel := l.Context(ctx)
 	defer func() {
+		lost := l.Err()
+		if lost == nil && err != nil && errors.Is(context.Cause(work), ErrLost) {
+			lost = context.Cause(work) // f was told to end, and may not know why
+		}
 		cancel()
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
 		defer cancel()
-		lost := l.Release(ctx)
-		if errors.Is(lost, ErrLost) && !errors.Is(err, ErrLost) {
+		if e := l.Release(ctx); lost == nil && errors.Is(e, ErrLost) {
+			lost = e
+		}
+		if lost != nil && !errors.Is(err, ErrLost) {
 			err = errors.Join(err, lost)
 		}
 	}()

@@ -14,10 +14,11 @@ import (
 
 var secretToken = locker.Token{0xde, 0xad, 0xbe, 0xef, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 250}
 
-// leaks returns what of the secret token, or of a secret text, a text shows.
+// leaks returns what of the secret token, or of a secret text, a text shows. The
+// signs are long: a single byte of the token may stand in any pointer.
 func leaks(s string) string {
 	s = strings.ToLower(s)
-	for _, sign := range []string{"deadbeef", "222 173", "222, 173", "222,173", "de, 0xad", "0xde", "de ad be", "hunter2", fmt.Sprintf("%x", "hunter2"), "3q2+7w", "\xde\xad", `\xde`, "11011110", "336 255", "hunter"} {
+	for _, sign := range []string{"deadbeef", "222 173", "222, 173", "222,173", "de, 0xad", "0xde", "de ad be", "hunter2", fmt.Sprintf("%x", "hunter2"), "3q2+7w", "\xde\xad", `\xde`, "11011110 10101101", "336 255 276", "hunter"} {
 		if strings.Contains(s, sign) {
 			return sign
 		}
