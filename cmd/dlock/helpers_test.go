@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"fmt"
@@ -54,15 +55,16 @@ type tool struct {
 	t      testing.TB
 	cmd    *exec.Cmd
 	stdin  io.WriteCloser
-	stdout *lines
-	stderr bytes.Buffer
+	stdout <-chan string // its lines; closed when it has ended
+	stderr bytes.Buffer  // not to be read before ended is closed
+	ended  chan struct{}
 }
 
 // start starts the tool in a process group of its own, so that signals meant
 // for it alone reach nobody else.
 func start(t testing.TB, env []string, args ...string) *tool {
 	t.Helper()
-	p := &tool{t: t, cmd: exec.Command(os.Args[0], args...)}
+	p := &tool{t: t, cmd: exec.Command(os.Args[0], args...), ended: make(chan struct{})}
 	p.cmd.Env = env
 	p.cmd.Stderr = &p.stderr
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -78,10 +80,14 @@ func start(t testing.TB, env []string, args ...string) *tool {
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	go func() {
+		defer close(p.ended)
+		_ = p.cmd.Wait() // its state says it
+		w.Close()
+	}()
 	t.Cleanup(func() {
 		_ = p.cmd.Process.Kill() // it should have ended
-		_ = p.cmd.Wait()
-		w.Close()
+		<-p.ended
 	})
 	return p
 }
@@ -89,10 +95,11 @@ func start(t testing.TB, env []string, args ...string) *tool {
 // wait waits for the tool to end and returns its exit code.
 func (p *tool) wait() int {
 	p.t.Helper()
-	timer := time.AfterFunc(patience, func() { _ = p.cmd.Process.Signal(syscall.SIGQUIT) })
-	defer timer.Stop()
-	if err := p.cmd.Wait(); err != nil && p.cmd.ProcessState == nil {
-		p.t.Fatal(err)
+	select {
+	case <-p.ended:
+	case <-time.After(patience):
+		_ = p.cmd.Process.Signal(syscall.SIGQUIT) // for the stacks on its stderr
+		<-p.ended
 	}
 	return p.cmd.ProcessState.ExitCode()
 }
@@ -114,40 +121,28 @@ func (p *tool) want(code int) string {
 	return p.stderr.String()
 }
 
-// lines are the lines of an output.
-type lines struct {
-	next chan string
-}
-
-func readLines(r io.Reader) *lines {
-	l := &lines{next: make(chan string, 10_000)}
+// readLines returns the lines of an output. It never blocks who writes: no test
+// prints that much.
+func readLines(r io.Reader) <-chan string {
+	next := make(chan string, 10_000)
 	go func() {
-		defer close(l.next)
-		var line []byte
-		for b := make([]byte, 1); ; {
-			if _, err := r.Read(b); err != nil {
-				return
-			}
-			if b[0] != '\n' {
-				line = append(line, b[0])
-				continue
-			}
-			l.next <- string(line)
-			line = line[:0]
+		defer close(next)
+		for s := bufio.NewScanner(r); s.Scan(); {
+			next <- s.Text()
 		}
 	}()
-	return l
+	return next
 }
 
 // line returns the next line of the tool's stdout.
 func (p *tool) line() string {
 	p.t.Helper()
 	select {
-	case line, ok := <-p.stdout.next:
+	case line, ok := <-p.stdout:
 		if ok {
 			return line
 		}
-		p.t.Fatalf("%q ended its output; stderr:\n%s", p.cmd.Args[1:], &p.stderr)
+		p.t.Fatalf("%q ended, exit code %d; stderr:\n%s", p.cmd.Args[1:], p.wait(), &p.stderr)
 	case <-time.After(patience):
 		p.t.Fatalf("%q prints nothing", p.cmd.Args[1:])
 	}

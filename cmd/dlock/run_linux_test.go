@@ -34,6 +34,7 @@ func TestRunOnATerminal(t *testing.T) {
 
 // A job that was stopped beyond its lease must not go on when it is continued.
 func TestRunStoppedBeyondItsLease(t *testing.T) {
+	t.Parallel() // it mostly waits
 	url := serve(t, server.Config{})
 	c := ptytest.Open(t, toolEnv("DLOCK="+os.Args[0], "ENV="), "sh", "-m", "-c", `
 		"$DLOCK" run --server `+url+` --ttl 2s key -- sh -c 'echo ready; read a; echo "went-on"; exit 0'

@@ -138,10 +138,9 @@ func TestServeDrains(t *testing.T) {
 		p := start(t, toolEnv(), runSh(url, "echo holds; read line; exit 3", "key")...)
 		p.expect("holds")
 		srv.kill(sig)
-		says := ""
-		eventually(t, "draining", func() bool {
-			says = start(t, toolEnv(), runSh(url, "exit 0", "-n", "key")...).want(exitUsage)
-			return strings.Contains(says, "draining") || strings.Contains(says, "refused")
+		eventually(t, "draining", func() bool { // it does not hear the signal at once
+			q := start(t, toolEnv(), runSh(url, "exit 0", "-n", "key")...)
+			return q.wait() == exitUsage && (strings.Contains(q.stderr.String(), "draining") || strings.Contains(q.stderr.String(), "refused"))
 		})
 		fmt.Fprintln(p.stdin, "go on") // it was not hurt
 		p.want(3)
