@@ -62,18 +62,13 @@ type demoReport struct {
 	Rows      []demo.Result `json:"rows"`
 }
 
-// interrupted is why something ended that a signal ended.
-type interrupted struct{ sig syscall.Signal }
-
-func (i *interrupted) Error() string { return "interrupted: " + i.sig.String() }
-
 // untilSignal returns a context that ends with an interrupted at a signal that
 // ends the tool. SIGPIPE is one: whoever read our output has seen enough, and
 // its default effect would leave files behind.
 func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, append(ending(), heard(syscall.SIGPIPE)...)...)
+	listen(signals, append(ending, syscall.SIGPIPE)...)
 	go func() {
 		select {
 		case s := <-signals:

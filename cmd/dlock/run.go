@@ -160,8 +160,11 @@ func (a *app) runLocked(cmd *cobra.Command, o *runOptions, key string, argv []st
 
 func (a *app) runReported(ctx context.Context, o *runOptions, key string, argv []string, report *runReport) error {
 	signals := make(chan os.Signal, 16)
-	signal.Notify(signals, heard(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH)...)
+	listen(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH)
 	defer signal.Stop(signals)
+	// A stderr that nobody reads must not end the tool before its time, nor
+	// with another code. This lasts until the last word was said.
+	listen(make(chan os.Signal, 1), syscall.SIGPIPE)
 
 	var out outages
 	client, err := o.conn.open(a, locker.WithTTL(o.ttl), locker.WithWait(o.wait), locker.WithTrace(out.trace(a, o.conn.url)))

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"syscall"
@@ -74,4 +76,30 @@ func TestRunWhenTheRenewalIsRefused(t *testing.T) {
 		t.Fatalf("release: %q, %v", answer, err)
 	}
 	p.want(exitLost)
+}
+
+func TestRunWhoseStderrNobodyReads(t *testing.T) {
+	url, srv := spawn(t)
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	defer w.Close()
+	cmd := exec.Command(os.Args[0], runSh(url, "echo ready; exec sleep 1000", "key")...)
+	cmd.Env, cmd.Stderr = toolEnv(), w
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(stdout, make([]byte, len("ready\n"))); err != nil {
+		t.Fatal(err)
+	}
+	srv.kill(syscall.SIGKILL)
+	if err := cmd.Wait(); cmd.ProcessState.ExitCode() != exitLost {
+		t.Errorf("%v, want exit code %d", err, exitLost)
+	}
 }

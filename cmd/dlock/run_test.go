@@ -244,7 +244,7 @@ func TestRunDiesOfASignalAsItsCommandDoes(t *testing.T) {
 
 func TestRunLeavesIgnoredSignalsIgnored(t *testing.T) {
 	url := serve(t, server.Config{})
-	cmd := exec.Command("sh", append([]string{"-c", `trap '' HUP; exec "$0" "$@"`, os.Args[0]},
+	cmd := exec.Command("sh", append([]string{"-c", `trap '' HUP PIPE; exec "$0" "$@"`, os.Args[0]},
 		runSh(url, `echo ready; read line; echo "$line"`, "key")...)...)
 	cmd.Env = toolEnv()
 	stdin, err := cmd.StdinPipe()

@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/distributed-go/distributed/server"
@@ -123,7 +122,7 @@ func (a *app) serve(ctx context.Context, s server.Settings) error {
 		return usagef("%w", err)
 	}
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, ending()...)
+	listen(signals, ending...)
 	defer signal.Stop(signals)
 
 	l, err := net.Listen("tcp", s.Address())
@@ -170,21 +169,6 @@ func (a *app) drain(srv *server.Server, timeout time.Duration, signals <-chan os
 			signals = nil
 		}
 	}
-}
-
-// ending returns the signals that end the tool in good order: none that was
-// ignored when it began, because to listen to it would undo nohup.
-func ending() []os.Signal { return heard(syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP) }
-
-// heard returns those signals that are not ignored.
-func heard(all ...os.Signal) []os.Signal {
-	var heard []os.Signal
-	for _, s := range all {
-		if !signal.Ignored(s) {
-			heard = append(heard, s)
-		}
-	}
-	return heard
 }
 
 // seconds is a flag in seconds, or with a unit, as dflockd's are.
