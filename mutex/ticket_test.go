@@ -184,3 +184,44 @@ func TestTicketWaitEndsInAnOutage(t *testing.T) {
 		mu.Unlock()
 	})
 }
+
+// TestTurnThatDoesNotCome: a holder that lost its lease and does not unlock
+// keeps the others of its process out, and what they are granted meanwhile is
+// given back when they stop waiting.
+func TestTurnThatDoesNotCome(t *testing.T) {
+	for name, wait := range map[string]func(context.Context, *mutex.Mutex) error{
+		"LockContext": func(ctx context.Context, mu *mutex.Mutex) error { return mu.LockContext(ctx) },
+		"TryLock":     func(ctx context.Context, mu *mutex.Mutex) error { return mu.TryLockContext(ctx) },
+		"Do":          func(ctx context.Context, mu *mutex.Mutex) error { return mu.Do(ctx, func(context.Context) error { return nil }) },
+		"Ticket": func(ctx context.Context, mu *mutex.Mutex) error {
+			ticket, err := mu.Enqueue(ctx)
+			if err != nil {
+				return err
+			}
+			return ticket.Wait(ctx)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := memory.NewServer()
+				b := s.Backend()
+				c := locker.New(b, locker.WithTTL(ttl))
+				defer c.Close()
+				mu := mutex.New(c, "k")
+				sure(t, enqueue(t, mu).Wait(t.Context()))
+				b.Disconnect()
+				<-mu.Lost()
+				began := time.Now()
+				matches(t, wait(within(t, time.Second), mu), locker.ErrLocked)
+				if took := time.Since(began); took > time.Second {
+					t.Errorf("waited for %v", took)
+				}
+				synctest.Wait()
+				free(t, s)
+				mu.Unlock()
+				mu.Lock()
+				mu.Unlock()
+			})
+		})
+	}
+}
