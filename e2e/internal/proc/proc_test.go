@@ -32,7 +32,10 @@ func adder(c *Child) error {
 	}
 	c.Handle("add", Handle(func(n int) (int, error) { return base + n, nil }))
 	c.Handle("fail", Handle(func(what string) (int, error) { return 0, errors.New(what) }))
-	c.Handle("hang", Handle(func(struct{}) (int, error) { select {} }))
+	c.Handle("hang", Handle(func(struct{}) (int, error) {
+		time.Sleep(time.Hour) // not select{}: without cgo the runtime takes that for a deadlock
+		return 0, nil
+	}))
 	return c.Serve(os.Getpid())
 }
 
