@@ -192,7 +192,9 @@ func TestTurnThatDoesNotCome(t *testing.T) {
 	for name, wait := range map[string]func(context.Context, *mutex.Mutex) error{
 		"LockContext": func(ctx context.Context, mu *mutex.Mutex) error { return mu.LockContext(ctx) },
 		"TryLock":     func(ctx context.Context, mu *mutex.Mutex) error { return mu.TryLockContext(ctx) },
-		"Do":          func(ctx context.Context, mu *mutex.Mutex) error { return mu.Do(ctx, func(context.Context) error { return nil }) },
+		"Do": func(ctx context.Context, mu *mutex.Mutex) error {
+			return mu.Do(ctx, func(context.Context) error { return nil })
+		},
 		"Ticket": func(ctx context.Context, mu *mutex.Mutex) error {
 			ticket, err := mu.Enqueue(ctx)
 			if err != nil {
