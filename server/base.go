@@ -24,6 +24,10 @@ type base struct {
 	// The lease that the request at hand waits for, until it was told to look
 	// at it; guarded by locks.mu.
 	pending *table.Lease
+	// framed is what the connection goes on as when serve returns errHello.
+	framed *framed
+	begun  bool // it is too late for a hello
+
 	// The tickets are the leases of Enqueue that no Wait has answered; guarded
 	// by locks.mu. One whose lease was released meanwhile is none any more.
 	tickets map[ticket]*table.Lease
@@ -50,12 +54,19 @@ func (b *base) serve() error {
 		a := codec.Answer{Status: codec.Failed}
 		err := b.next(&r)
 		switch {
+		case err == nil && r.Command == codec.Hello && !b.begun:
+			if b.framed, a = b.hello(&r); b.framed != nil {
+				return errHello
+			}
 		case err == nil:
+			b.begun = true
 			if a, err = b.handle(&r); err != nil {
 				return err
 			}
 		case !errors.Is(err, codec.ErrMalformed):
 			return err
+		default:
+			b.begun = true
 		}
 		if err := b.answer(&a); err != nil {
 			return err
@@ -91,7 +102,7 @@ func (b *base) handle(r *codec.Request) (codec.Answer, error) {
 	case codec.Stats:
 		return codec.Answer{Status: codec.OK, JSON: b.stats().JSON()}, nil
 	}
-	// Authentication came too late, or is not asked for here.
+	// Authentication or hello came too late, or is not asked for here.
 	return codec.Answer{Status: codec.Failed}, nil
 }
 

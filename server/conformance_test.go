@@ -247,13 +247,14 @@ func (p *player) play(s step) error {
 }
 
 // replace puts in what $NAME stands for; every argument that is one word may be
-// such a name.
+// such a name, and so may what follows a =.
 func (p *player) replace(parts []string) []string {
 	for i, part := range parts {
 		words := strings.Split(part, " ")
 		for j, word := range words {
-			if value, ok := p.words[word]; ok {
-				words[j] = value
+			at := strings.IndexByte(word, '=') + 1
+			if value, ok := p.words[word[at:]]; ok {
+				words[j] = word[:at] + value
 			}
 		}
 		parts[i] = strings.Join(words, " ")

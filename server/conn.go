@@ -43,6 +43,7 @@ type conn struct {
 	cfg      *Config
 	requests *codec.RequestReader // reads from the conn itself
 	out      []byte               // answers that were not written yet
+	box      *outbox              // takes the place of out in session mode; nil before
 
 	due           time.Duration // when the next request must be complete
 	fresh         bool          // due is to be counted from the next read on
@@ -84,6 +85,9 @@ func (c *conn) answer(a *codec.Answer) error {
 // c.requests, and so it runs just when all that was received has been dealt
 // with: the answers to requests that came together leave together.
 func (c *conn) Read(p []byte) (int, error) {
+	if c.box != nil {
+		return c.readFrames(p)
+	}
 	now := c.clock()
 	if err := c.flush(now); err != nil {
 		return 0, err
@@ -244,10 +248,13 @@ func (c *conn) handshake() error {
 // finish writes what is left to say and closes the connection, which ended with
 // err. Where it was the server that ended it, the client gets a moment to read.
 func (c *conn) finish(err error) {
+	if c.box != nil {
+		err = c.box.finish(err)
+	}
 	switch {
 	case errors.Is(err, codec.ErrTooLong), err == errReadTimeout:
 		c.out = codec.AppendAnswer(c.out, &codec.Answer{Status: codec.Failed})
-	case err == errAuth, err == errStopped:
+	case err == errAuth, err == errStopped, err == errOver:
 	default:
 		var failed *writeError
 		if errors.As(err, &failed) {
@@ -264,7 +271,7 @@ func (c *conn) finish(err error) {
 
 // free gives up the buffers of a connection that has ended: leases that are kept
 // over its end remember whose they were.
-func (c *conn) free() { c.requests, c.out = nil, nil }
+func (c *conn) free() { c.requests, c.out, c.box = nil, nil, nil }
 
 // linger tells the client that nothing more will come, and gives it a moment to
 // read that.

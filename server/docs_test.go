@@ -75,8 +75,13 @@ func transcripts(t testing.TB, layer string, atLeast int) (cases []recordedCase,
 }
 
 // TestDocumentedExchanges replays what the page shows of the base protocol.
-func TestDocumentedExchanges(t *testing.T) {
-	cases, settings := transcripts(t, "base", 7)
+func TestDocumentedExchanges(t *testing.T) { replayPage(t, "base", 7) }
+
+// TestDocumentedSessions replays what the page shows of session mode.
+func TestDocumentedSessions(t *testing.T) { replayPage(t, "session", 4) }
+
+func replayPage(t *testing.T, layer string, atLeast int) {
+	cases, settings := transcripts(t, layer, atLeast)
 	for i, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -90,9 +95,10 @@ func TestDocumentedExchanges(t *testing.T) {
 	}
 }
 
-// TestDocumentedSessions checks that what the page shows of session mode is
-// spelled as package codec spells it, and that each request has one answer.
-func TestDocumentedSessions(t *testing.T) {
+// TestDocumentedSessionsAreSpelledRight checks that what the page shows of
+// session mode is spelled as package codec spells it, and that each request has
+// one answer.
+func TestDocumentedSessionsAreSpelledRight(t *testing.T) {
 	cases, _ := transcripts(t, "session", 4)
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

@@ -32,6 +32,9 @@ func FuzzServer(f *testing.F) {
 		f.Add([]byte(s), []byte(wire("e|k|5", "w|k|9", "stats|_|_")), uint8(60))
 	}
 	f.Fuzz(func(t *testing.T, one, two []byte, pause uint8) {
+		if bytes.Contains(one, []byte("hello")) || bytes.Contains(two, []byte("hello")) {
+			return // for FuzzSessions: what sessions hold outlives their connections
+		}
 		synctest.Test(t, func(t *testing.T) {
 			s := start(t, server.Config{MaxWaiters: 3, MaxLocks: 5, MaxConnections: 2, ReadTimeout: 20 * time.Second})
 			a, b := newFuzzed(s), newFuzzed(s)
@@ -56,7 +59,7 @@ var badInputs = []string{
 	"l\n\x00\n0\n", "l\n\x7f\n0\n", "l\n\xff\n0\n", "l\n\u2028\n0\n", "l\n🔒\n0\n", "l\n../\n0\n", "l\n%n\n0\n", "l\n\x1b[2J\n0\n",
 	wire("l|k|0", "l|k|9223372036 9223372036"), wire("l|k|9223372037"), wire("l|k|-1"), wire("l|k|00"), wire("l|k|+5"), wire("l|k|1e9"), wire("l|k|0x10"), wire("l|k|٣"),
 	wire("sl|k|0 0"), wire("sl|k|0 -1"), wire("sl|k|0 2147483648"), wire("l|k|0", "sl|k|0 1", "sl|k|0 2"), wire("w|k|0"), wire("e|k|", "e|k|", "w|k|0", "w|k|0"),
-	wire("auth|_|x", "auth|_|x"), wire("L|k|0"), wire("hello|_|1 me"), wire("r|k|" + strings.Repeat("0", 32)), wire("l|k|0") + strings.Repeat(wire("l|k|1"), 50),
+	wire("auth|_|x", "auth|_|x"), wire("L|k|0"), wire("r|k|" + strings.Repeat("0", 32)), wire("l|k|0") + strings.Repeat(wire("l|k|1"), 50),
 }
 
 // sides joins what the first client of a recorded case sends, and the others.

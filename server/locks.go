@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/distributed-go/distributed/internal/session"
 	"github.com/distributed-go/distributed/internal/table"
 )
 
@@ -17,12 +18,15 @@ type locks struct {
 	debug  *slog.Logger  // gets the leases that ran out; nil for none
 
 	mu       sync.Mutex
-	table    *table.Table  // guarded by mu, as is everything below
-	timer    *time.Timer   // calls tick
-	armed    time.Duration // when the timer fires; 0: it does not
-	draining bool          // nothing is granted any more
-	closed   bool          // nobody looks any more
-	drained  chan struct{} // closed when draining has come to its end
+	table    *table.Table    // guarded by mu, as is everything below
+	sessions *session.Server // over the table, whose events it reads
+	wake     []party         // whom to wake after mu
+	expired  []*table.Lease  // what to tell debug of after mu
+	timer    *time.Timer     // calls tick
+	armed    time.Duration   // when the timer fires; 0: it does not
+	draining bool            // nothing is granted any more
+	closed   bool            // nobody looks any more
+	drained  chan struct{}   // closed when draining has come to its end
 }
 
 // A party is whom leases belong to: the Tag of each.
@@ -49,6 +53,7 @@ func newLocks(cfg Config) (*locks, error) {
 			MaxIdle: cfg.GCMaxIdle, PruneInterval: cfg.GCInterval,
 		}),
 	}
+	k.sessions = newSessions(k.table, cfg.DefaultLeaseTTL, k.happened)
 	if cfg.Debug {
 		k.debug = cfg.Logger
 	}
@@ -78,17 +83,11 @@ func (k *locks) enter() time.Duration {
 // leave gives the mutex back, sees to it that the timer fires when it is needed
 // next, and then tells those who have to know what happened since enter.
 func (k *locks) leave(now time.Duration) {
+	k.sessions.Settle()
 	var room [8]party // for all but mass events, so that nothing is allocated
-	wake := room[:0]
-	var expired []*table.Lease
-	for _, e := range k.table.Events() {
-		if p, ok := e.Lease.Tag.(party); ok && p.happened(e) {
-			wake = append(wake, p)
-		}
-		if k.debug != nil && e.Kind == table.EventExpired {
-			expired = append(expired, e.Lease)
-		}
-	}
+	wake, expired := append(room[:0], k.wake...), k.expired
+	clear(k.wake)
+	k.wake, k.expired = k.wake[:0], nil
 	k.arm(now)
 	if k.draining && k.table.Held() == 0 {
 		k.endDrain()
@@ -102,11 +101,22 @@ func (k *locks) leave(now time.Duration) {
 	}
 }
 
+// happened takes note of an event of a lease of the base protocol, with the
+// mutex held. The others are for the sessions.
+func (k *locks) happened(e table.Event) {
+	if p, ok := e.Lease.Tag.(party); ok && p.happened(e) {
+		k.wake = append(k.wake, p)
+	}
+	if k.debug != nil && e.Kind == table.EventExpired {
+		k.expired = append(k.expired, e.Lease)
+	}
+}
+
 // arm makes sure that the timer fires no later than something is due. One that
 // fires too early finds nothing and arms itself again: that is cheaper than to
 // move it with each of a million leases.
 func (k *locks) arm(now time.Duration) {
-	next, ok := k.table.Next()
+	next, ok := k.sessions.Next()
 	if !ok || k.closed {
 		return
 	}
@@ -121,7 +131,7 @@ func (k *locks) arm(now time.Duration) {
 func (k *locks) tick() {
 	now := k.enter()
 	k.armed = 0
-	k.table.Advance(now)
+	k.sessions.Advance(now)
 	k.leave(now)
 }
 
@@ -137,6 +147,7 @@ func (k *locks) newOwner(id uint64) *table.Owner {
 func (k *locks) startDrain() {
 	now := k.enter()
 	k.draining = true
+	k.sessions.Drain(now)
 	k.leave(now)
 }
 

@@ -34,9 +34,9 @@ type Server struct {
 
 // A member is what the server knows of a connection.
 type member struct {
-	id   uint64
-	slot bool    // it counts to the cap
-	base handler // nil before it is authenticated
+	id      uint64
+	slot    bool    // it counts to the cap
+	handler handler // nil before it is authenticated
 }
 
 // A handler speaks one protocol on one connection.
@@ -130,10 +130,9 @@ func (s *Server) run(c *conn) {
 	}
 	if err == nil {
 		h := newBase(c, s.locks, id, s.Stats)
-		s.enter(c, h)
-		err = h.serve()
-		// Before the connection closes: who sees that finds the locks free.
-		h.end(s.cfg.KeepOnDisconnect)
+		if err = s.speak(c, h); err == errHello {
+			err = s.speak(c, h.framed)
+		}
 	}
 	s.giveSlot(c)
 	c.finish(err)
@@ -142,12 +141,21 @@ func (s *Server) run(c *conn) {
 	s.remove(c)
 }
 
+// speak has a handler serve the connection.
+func (s *Server) speak(c *conn, h handler) error {
+	s.enter(c, h)
+	err := h.serve()
+	// Before the connection closes: who sees that finds the locks free.
+	h.end(s.cfg.KeepOnDisconnect)
+	return err
+}
+
 // enter sets the handler of a connection and returns its number.
 func (s *Server) enter(c *conn, h handler) uint64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m := s.members[c]
-	m.base = h
+	m.handler = h
 	return m.id
 }
 

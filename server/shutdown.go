@@ -88,8 +88,8 @@ func (s *Server) handlers() []handler {
 	defer s.mu.Unlock()
 	all := make([]handler, 0, len(s.members))
 	for _, m := range s.members {
-		if m.base != nil {
-			all = append(all, m.base)
+		if m.handler != nil {
+			all = append(all, m.handler)
 		}
 	}
 	return all

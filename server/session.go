@@ -1,0 +1,125 @@
+package server
+
+import (
+	"crypto/rand"
+	"errors"
+	"os"
+	"time"
+
+	"github.com/distributed-go/distributed/codec"
+	"github.com/distributed-go/distributed/internal/session"
+	"github.com/distributed-go/distributed/internal/table"
+)
+
+// errHello ends the base protocol on a connection, which goes on in session
+// mode.
+var errHello = errors.New("the connection changes to session mode")
+
+// framed is session mode on one connection: it carries frames to the
+// session.Server of the locks and its lines, through the outbox, back. All of it
+// belongs to the connection's goroutine, but for what the mutex of the locks
+// guards and for the outbox.
+type framed struct {
+	*conn
+	locks *locks
+	box   *outbox
+	link  *session.Link // guarded by locks.mu
+	id    codec.SessionID
+}
+
+// hello asks for session mode. The framed is nil if the answer refuses it; if
+// not, the answer is in its outbox, behind all that was said before.
+func (b *base) hello(r *codec.Request) (*framed, codec.Answer) {
+	box := newOutbox(b.conn, b.stats)
+	now := b.locks.enter()
+	link, a := b.locks.sessions.Hello(now, r.Hello, box)
+	if link != nil {
+		box.take(b.out)
+		box.Answer(&a)
+	}
+	b.locks.leave(now)
+	if link == nil {
+		return nil, a
+	}
+	b.out, b.box = nil, box
+	return &framed{conn: b.conn, locks: b.locks, box: box, link: link, id: a.Session}, a
+}
+
+// serve carries out frames until the connection ends, and returns why it did.
+func (f *framed) serve() error {
+	f.requests.Frames(codec.MaxArgument)
+	f.nc.SetReadDeadline(time.Time{}) //nolint:errcheck // a dead connection says so when it is read
+	var r codec.Request
+	for {
+		err := f.requests.Read(&r)
+		switch {
+		case err == nil:
+			f.request(&r)
+		case errors.Is(err, codec.ErrMalformed):
+			f.malformed(r.ID)
+		case errors.Is(err, codec.ErrTooLong):
+			f.malformed(0)
+			return errOver
+		default:
+			return err
+		}
+	}
+}
+
+func (f *framed) request(r *codec.Request) {
+	now := f.locks.enter()
+	f.locks.sessions.Request(now, f.link, r)
+	f.locks.leave(now)
+}
+
+// malformed deals with a frame that cannot be carried out. Without an ID, which
+// is 0 then, it is the end of the link.
+func (f *framed) malformed(id uint64) {
+	now := f.locks.enter()
+	f.locks.sessions.Malformed(now, f.link, id)
+	f.locks.leave(now)
+}
+
+// end implements handler. What a session holds outlives its connections anyway.
+func (f *framed) end(bool) {
+	now := f.locks.enter()
+	f.locks.sessions.Closed(now, f.link)
+	f.locks.leave(now)
+}
+
+// drain implements handler: the session.Server has given up what its sessions
+// wait for already.
+func (f *framed) drain(time.Duration) bool { return false }
+
+// readFrames is Read in session mode: there is no read timeout, because it is
+// the session.Server that ends silent connections.
+func (c *conn) readFrames(p []byte) (int, error) {
+	for {
+		if err := c.box.rest(); err != nil {
+			return 0, err
+		}
+		if c.stopped.Load() {
+			return 0, errStopped
+		}
+		n, err := c.nc.Read(p)
+		c.box.work()
+		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return n, err
+		}
+		// To stop, or left from before the hello.
+		c.nc.SetReadDeadline(time.Time{}) //nolint:errcheck // a dead connection says so when it is read
+	}
+}
+
+// newSessions returns the sessions over the table of the locks.
+func newSessions(t *table.Table, ttl time.Duration, other func(table.Event)) *session.Server {
+	return session.NewServer(session.ServerConfig{
+		Table: t, TTL: ttl, Other: other,
+		NewID: func() (id codec.SessionID) {
+			rand.Read(id[:]) //nolint:errcheck // it never fails: the program ends instead
+			return id
+		},
+	})
+}
+
+var _ handler = (*framed)(nil)
