@@ -5,7 +5,9 @@ package semaphore
 
 import (
 	"context"
+	"fmt"
 	"math"
+	"slices"
 
 	"github.com/distributed-go/distributed/locker"
 )
@@ -18,38 +20,67 @@ import (
 // starved by lighter ones behind it. Each Acquire returns a lease of its own,
 // because a shared handle could not say whose hold was lost.
 type Weighted struct {
-	client *locker.Client
+	_ noCopy
+
+	client *locker.Client // nil if New did not make it
 	key    string
-	limit  int
+	limit  int64
 	opts   []locker.Option
 	single *locker.Acquirer // for weight 1, prepared; nil if err is set
 	err    error            // what was wrong with the arguments of New
 }
 
+// noCopy makes go vet notice copies. A copy would work, but who copies it will
+// copy a Mutex as well.
+type noCopy struct{}
+
+func (*noCopy) Lock()   {}
+func (*noCopy) Unlock() {}
+
 // New returns a semaphore on the key whose holders' weights add up to n at
-// most. All users of a key must give the same n: while the key is in use with
-// another, acquiring fails with locker.ErrLimitMismatch. It panics if the
-// client is nil. A bad key, n or option is returned by the first acquisition.
+// most, which is from 1 to 2³¹-1. All users of a key must give the same n: while
+// the key is in use with another, acquiring fails with locker.ErrLimitMismatch.
+// It panics if the client is nil. A bad key, n or option is returned by the
+// first acquisition.
 func New(c *locker.Client, key string, n int64, opts ...locker.Option) *Weighted {
 	if c == nil {
 		panic("distributed: semaphore.New with a nil Client")
 	}
-	w := &Weighted{client: c, key: key, limit: int(min(n, math.MaxInt32)), opts: opts}
-	w.single, w.err = w.acquirer(1)
+	w := &Weighted{client: c, key: key, limit: n, opts: slices.Clone(opts)}
+	if w.err = w.check("limit", n, math.MaxInt32); w.err == nil {
+		w.single, w.err = w.acquirer(1)
+	}
 	return w
 }
 
 // acquirer prepares acquisitions of one weight.
 func (w *Weighted) acquirer(n int64) (*locker.Acquirer, error) {
-	if n == 1 && w.single != nil {
+	switch {
+	case w.client == nil:
+		panic("distributed: use of a zero Weighted: make one with New")
+	case w.err != nil:
+		return nil, w.err
+	case n == 1 && w.single != nil:
 		return w.single, nil
 	}
-	if w.err != nil {
-		return nil, w.err
+	if err := w.check("weight", n, w.limit); err != nil {
+		return nil, err
 	}
 	return w.client.Acquirer(locker.Request{
-		Kind: locker.Counting, Key: w.key, Limit: w.limit, Weight: int(min(n, math.MaxInt32)),
+		Kind: locker.Counting, Key: w.key, Limit: int(w.limit), Weight: int(n),
 	}, w.opts...)
+}
+
+// check returns why n is not from 1 to most. The Client's own check comes after
+// a conversion to int, which has 32 bits on some machines.
+func (w *Weighted) check(what string, n, most int64) error {
+	if n >= 1 && n <= most {
+		return nil
+	}
+	return &locker.Error{
+		Op: "acquire", Key: w.key, Backend: w.client.Backend().String(),
+		Err: fmt.Errorf("%w: %s %d: must be from 1 to %d", locker.ErrInvalid, what, n, most),
+	}
 }
 
 // Acquire waits for n of the semaphore until ctx ends, and returns the lease on
