@@ -59,7 +59,7 @@ var (
 //
 //	dflockd://h1:6388,h2:6388?ttl=10s   dflockd, or a shard of several
 //	dflockds://h1:6388                  the same over TLS
-//	memory://                           this process alone, for tests
+//	memory://                           this client alone, for tests
 //
 // Package dflockd lists the parameters of its URLs. Secrets and TLS settings are
 // options, locker.WithSecret and locker.WithTLS, never part of the URL. The

@@ -40,9 +40,9 @@
 // lease has passed to another, and write before it learns of it. No lock
 // service can prevent that; only the resource can. So a grant carries a fence,
 // a number that grows with every grant of the key (Lease.Fence): store it
-// with the data and refuse writes with a smaller one. The server of this project (dlock serve), and
-// dflockd from 2.1 with ?fences=1 in the URL, have fences; older servers of
-// dflockd do not, and then Fence says so.
+// with the data and refuse writes with a smaller one. This project's server and
+// dflockd from 2.1 have fences, and need ?fences=1 in the URL, because on
+// dflockd's protocol servers do not say; without, Fence says that there is none.
 //
 // The zero values of Mutex and Semaphore are not usable: they have no key and
 // no client. This is the one promise of package sync that cannot be kept.

@@ -3,6 +3,7 @@ package dflockd
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"time"
@@ -64,7 +65,7 @@ func (s *server) connect(parent context.Context, own bool) (*conn, error) {
 		secured := tls.Client(nc, s.tlsConfig())
 		if err := secured.HandshakeContext(ctx); err != nil {
 			nc.Close() //nolint:errcheck // it is not used
-			return nil, s.unreachable("TLS handshake with", err)
+			return nil, s.insecure(err)
 		}
 		nc = secured
 	}
@@ -78,6 +79,15 @@ func (s *server) connect(parent context.Context, own bool) (*conn, error) {
 
 func (s *server) unreachable(what string, err error) error {
 	return fmt.Errorf("%w: cannot %s %v: %w", locker.ErrUnavailable, what, s.addr, blameless(err))
+}
+
+// insecure says why there is no TLS with the server. A certificate that is not
+// trusted does not become so by trying again; what else there is may pass.
+func (s *server) insecure(err error) error {
+	if untrusted := new(tls.CertificateVerificationError); errors.As(err, &untrusted) {
+		return fmt.Errorf("%w: the certificate of %v is not trusted: %w", locker.ErrAuth, s.addr, err)
+	}
+	return s.unreachable("do a TLS handshake with", err)
 }
 
 func (s *server) tlsConfig() *tls.Config {

@@ -108,8 +108,8 @@ func TestTLSAndASecretWithARealServer(t *testing.T) {
 		opts []Option
 		want error
 	}{
-		"unknown authority": {[]Option{WithTLS(nil), WithSecret("hunter2")}, locker.ErrUnavailable},
-		"wrong name":        {[]Option{WithTLS(&tls.Config{RootCAs: pool, ServerName: "example.com"})}, locker.ErrUnavailable},
+		"unknown authority": {[]Option{WithTLS(nil), WithSecret("hunter2")}, locker.ErrAuth},
+		"wrong name":        {[]Option{WithTLS(&tls.Config{RootCAs: pool, ServerName: "example.com"})}, locker.ErrAuth},
 		"wrong secret":      {[]Option{good, WithSecret("hunter3")}, locker.ErrAuth},
 		"no secret":         {[]Option{good}, locker.ErrAuth},
 		"no TLS":            {nil, locker.ErrUnavailable},

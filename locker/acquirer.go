@@ -16,6 +16,9 @@ const (
 	// backend cannot be reached.
 	firstPause   = 20 * time.Millisecond
 	longestPause = time.Second
+
+	// complainEvery is how often one acquisition logs what it rides out.
+	complainEvery = 10 * time.Second
 )
 
 // errWaitOver is the cause of a context that WithWait ended.
@@ -112,6 +115,7 @@ type patience struct {
 	passes   func(error) bool
 	began    time.Duration
 	pauses   backoff.BackOff // nil before the first
+	silent   time.Duration   // nothing is logged before this instant
 }
 
 func (a *Acquirer) patience(op string, passes func(error) bool) patience {
@@ -130,6 +134,7 @@ func (p *patience) bear(ctx context.Context, err error) error {
 	if p.pauses == nil {
 		p.pauses = newPauses()
 	}
+	p.complain(err)
 	p.acquirer.outage.Store(&err)
 	defer p.acquirer.outage.Store(nil)
 	switch {
@@ -139,6 +144,18 @@ func (p *patience) bear(ctx context.Context, err error) error {
 		return ErrClosed
 	}
 	return waitError(ctx, err)
+}
+
+// complain logs what the operation bears: at once, and then now and again, for an
+// outage of an hour is not four thousand stories.
+func (p *patience) complain(err error) {
+	now := p.acquirer.settings.clock()
+	if now < p.silent {
+		return
+	}
+	p.silent = now + complainEvery
+	p.acquirer.settings.logger.Warn("distributed: cannot acquire, trying on",
+		"key", p.acquirer.req.Key, "for", now-p.began, "error", err)
 }
 
 // Bound returns ctx bounded by WithWait, for a primitive that waits for
@@ -225,7 +242,6 @@ func (a *Acquirer) pause(ctx context.Context, err error, d time.Duration) bool {
 	if f := a.settings.trace.Retrying; f != nil {
 		f(RetryingInfo{Key: a.req.Key, Err: err, Pause: d})
 	}
-	a.settings.logger.Warn("distributed: cannot acquire, trying again", "key", a.req.Key, "pause", d, "error", err)
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

@@ -60,7 +60,8 @@ var (
 	// lease ran out before it was collected.
 	ErrPlaceExpired = errors.New("place in the queue expired")
 
-	// ErrAuth says that the backend refused the credentials.
+	// ErrAuth says that the backend refused the credentials, or wants some, or
+	// that its own are not trusted.
 	ErrAuth = errors.New("authentication refused")
 
 	// ErrInvalid says that an argument can never be right, such as an empty

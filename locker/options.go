@@ -73,7 +73,8 @@ func WithTTL(d time.Duration) Option { return func(s *settings) { s.ttl = d } }
 
 // WithWait bounds the wait of each acquisition, beside its context: when it is
 // over the error matches ErrLocked, or ErrUnavailable if the backend could not
-// be reached. The default, 0, waits until the context ends.
+// be reached. The default, 0, waits until the context ends. The Lock of a Mutex
+// waits for as long as it takes all the same.
 func WithWait(d time.Duration) Option { return func(s *settings) { s.wait = d } }
 
 // WithMaxHold bounds a whole hold, over all its renewals: a worker that hangs

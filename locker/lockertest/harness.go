@@ -62,7 +62,9 @@ type Env struct {
 	Disconnect func(b locker.Backend)
 
 	// Freeze makes the server stop answering, without closing connections,
-	// until Thaw.
+	// until Thaw. Every backend must have them: any server can stop answering.
+	// Where it is a process send it SIGSTOP and SIGCONT; else let connections
+	// go through a proxy that holds back what the server says.
 	Freeze, Thaw func()
 
 	// Residue counts the holders and waiters that the server knows of. Nil if
@@ -78,6 +80,9 @@ const patience = 20 * time.Second
 // Run runs the suite.
 func Run(t *testing.T, h Harness) {
 	t.Helper()
+	if h.Start == nil || h.TTL <= 0 {
+		t.Fatal("lockertest: the Harness needs Start, and a TTL above 0")
+	}
 	for _, f := range []func(*env){
 		exclusion, sharedClient, kindsApart, manyHolds,
 		try, fifo, waitOver,
