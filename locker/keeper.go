@@ -12,7 +12,9 @@ import (
 
 // A keeper keeps the leases of one Client: it renews them, announces their stop
 // instants and ends them at their deadlines. One goroutine sleeps on one timer
-// until the earliest instant at which any lease needs something. Renewals go to
+// until the earliest instant at which any lease needs something, and for as long
+// as the watchdog allows: after a suspend of the machine the clock is ahead of
+// the timer. Renewals go to
 // the backend in batches, from a goroutine that lives only while one is under
 // way.
 type keeper struct {
@@ -107,7 +109,7 @@ func (k *keeper) run() {
 	defer timer.Stop()
 	for {
 		if next := k.tick(); next < never {
-			timer.Reset(max(0, next-k.clock()))
+			timer.Reset(min(max(0, next-k.clock()), watchdog))
 		} else {
 			timer.Stop()
 		}
@@ -122,6 +124,7 @@ func (k *keeper) run() {
 
 // tick does what is due and returns the next instant.
 func (k *keeper) tick() time.Duration {
+	noticeSleep()
 	var after aftermath
 	defer after.run()
 	k.mu.Lock()

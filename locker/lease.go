@@ -134,6 +134,7 @@ func (l *Lease) Deadline() time.Time {
 // clock on every call, so unlike Lost it is right at once after a pause of the
 // process: check, then write, with the fence.
 func (l *Lease) Check() error {
+	noticeSleep()
 	k := l.keeper()
 	k.mu.Lock()
 	state, err, expired := l.state, l.errLocked(), k.clock() >= l.hold.deadline

@@ -48,7 +48,7 @@ func (d Dial) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 func (d Dial) LogValue() slog.Value { return slog.StringValue(redacted) }
 
 func defaults() settings {
-	return settings{terms: terms{ratio: defaultRenewRatio}, logger: slog.Default(), clock: monotonic(), trace: &Trace{}}
+	return settings{terms: terms{ratio: defaultRenewRatio}, logger: slog.Default(), clock: newClock(), trace: &Trace{}}
 }
 
 func (s settings) with(opts []Option) settings {

@@ -84,6 +84,7 @@ func TestMisuse(t *testing.T) {
 	matches(t, mu.UnlockContext(t.Context()), locker.ErrNotHeld)
 	matchesNot(t, mu.UnlockContext(t.Context()), locker.ErrLost)
 	mu.Lock()
+	sure(t, mu.Lease().Check())
 	mu.Unlock()
 	matches(t, panics(t, "Unlock twice", mu.Unlock), locker.ErrNotHeld)
 	mu.Lock()

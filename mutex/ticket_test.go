@@ -222,6 +222,7 @@ func TestTurnThatDoesNotCome(t *testing.T) {
 				free(t, s)
 				mu.Unlock()
 				mu.Lock()
+				sure(t, mu.Lease().Check())
 				mu.Unlock()
 			})
 		})

@@ -1,0 +1,83 @@
+package locker
+
+import (
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestClockGoesOnWhileTheMachineSleeps, by what noticeSleep finds, and never
+// goes back.
+func TestClockGoesOnWhileTheMachineSleeps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newClock()
+		time.Sleep(time.Second) // virtual
+		if got := c(); got != time.Second {
+			t.Fatalf("a clock says %v after a second", got)
+		}
+		defer slept.Store(slept.Load())
+		slept.Add(int64(5 * time.Second))
+		if got := c(); got != 6*time.Second {
+			t.Errorf("it says %v after 5 s of sleep", got)
+		}
+		if got := newClock()(); got != 0 {
+			t.Errorf("a clock made after the sleep says %v", got)
+		}
+		noticeSleep() // finds less than was put there
+		if got := c(); got != 6*time.Second {
+			t.Errorf("it went back to %v", got)
+		}
+	})
+}
+
+// TestSuspendedGrowsWithNothing: the two clocks of a machine that does not sleep
+// differ by a constant, and neither reading order nor load makes that grow.
+func TestSuspendedGrowsWithNothing(t *testing.T) {
+	before := suspended()
+	var most int64
+	for range 20_000 {
+		most = max(most, suspended())
+	}
+	if grown := time.Duration(most - before); grown > 100*time.Millisecond {
+		t.Errorf("suspended for %v meanwhile, on a machine that runs this test", grown)
+	}
+}
+
+// sleeper is a clock that can be put forward as a suspend does: its timers know
+// nothing of it.
+type sleeper struct {
+	real  clock
+	ahead atomic.Int64
+}
+
+func (s *sleeper) now() time.Duration { return s.real() + time.Duration(s.ahead.Load()) }
+
+// TestLossAfterASuspend is told within the period of the watchdog, by Check at
+// once.
+func TestLossAfterASuspend(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &sleeper{real: newClock()}
+		c := New(lonely{}, WithTTL(time.Minute), withClock(s.now))
+		defer c.Close()
+		told, err := c.Acquire(t.Context(), "told")
+		if err != nil {
+			t.Fatal(err)
+		}
+		asked, err := c.Acquire(t.Context(), "asked")
+		if err != nil {
+			t.Fatal(err)
+		}
+		lost := told.Lost()
+		time.Sleep(time.Second)
+		s.ahead.Store(int64(2 * time.Minute))
+		resumed := time.Now()
+		if err := asked.Check(); err == nil {
+			t.Error("Check says held after a suspend of twice the TTL")
+		}
+		<-lost
+		if late := time.Since(resumed); late > watchdog {
+			t.Errorf("Lost closed %v after the machine woke, want %v at most", late, watchdog)
+		}
+	})
+}
