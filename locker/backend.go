@@ -114,7 +114,10 @@ type Backend interface {
 	Release(ctx context.Context, h Hold) error
 
 	// Close ends the backend's connections, its goroutines and every call in
-	// flight, which return ErrClosed. It is idempotent.
+	// flight, which return ErrClosed. A grant that no call returned any more is
+	// given back, and so are, where the server can tell, the holds that nobody
+	// released: the Client releases what it knows of before, but a grant may
+	// have reached it as it closed. It is idempotent.
 	Close() error
 }
 

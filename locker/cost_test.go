@@ -19,11 +19,11 @@ func heapInUse() uint64 {
 	return m.HeapAlloc
 }
 
-// TestHeapOfALease: what one of a hundred thousand costs, with its place in the
+// TestHeapOfALease: what one of very many costs, with its place in the
 // keeper's heap and in its session, and neither a goroutine nor a timer. Keys
 // are not counted, because the caller has them anyway.
 func TestHeapOfALease(t *testing.T) {
-	const leases = 100_000
+	const leases = manyLeases
 	keys := make([]string, leases)
 	for i := range keys {
 		keys[i] = "key-" + strconv.Itoa(i)

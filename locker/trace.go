@@ -5,7 +5,8 @@ import "time"
 // A Trace is a set of functions that a Client calls on what happens, after
 // httptrace.ClientTrace; any of them may be nil. They are called without locks
 // held, possibly from several goroutines at once, and should return quickly:
-// renewals and losses wait for them.
+// renewals and losses wait for them. None may call Client.Close, which waits for
+// the goroutines that they are called from.
 type Trace struct {
 	// Acquired is called when a lease was acquired.
 	Acquired func(AcquiredInfo)
