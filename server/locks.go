@@ -16,6 +16,7 @@ type locks struct {
 	origin time.Time     // the instant of the table's time
 	sweep  time.Duration // the timer fires at least this often while it is needed
 	debug  *slog.Logger  // gets the leases that ran out; nil for none
+	deaths *deaths       // of the processes of sessions
 
 	mu       sync.Mutex
 	table    *table.Table    // guarded by mu, as is everything below
@@ -53,6 +54,7 @@ func newLocks(cfg Config) (*locks, error) {
 			MaxIdle: cfg.GCMaxIdle, PruneInterval: cfg.GCInterval,
 		}),
 	}
+	k.deaths = newDeaths(k)
 	k.sessions = newSessions(k.table, cfg.DefaultLeaseTTL, k.happened)
 	if cfg.Debug {
 		k.debug = cfg.Logger
@@ -178,6 +180,7 @@ func (k *locks) endDrain() {
 // close stops the timer, and ends a drain with whatever is still held: leases
 // that were kept over the end of their connection are forgotten.
 func (k *locks) close() {
+	k.deaths.close()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.closed = true

@@ -25,24 +25,30 @@ type framed struct {
 	box   *outbox
 	link  *session.Link // guarded by locks.mu
 	id    codec.SessionID
+	watch *watch // nil for none
 }
 
 // hello asks for session mode. The framed is nil if the answer refuses it; if
 // not, the answer is in its outbox, behind all that was said before.
 func (b *base) hello(r *codec.Request) (*framed, codec.Answer) {
-	box := newOutbox(b.conn, b.stats)
-	now := b.locks.enter()
-	link, a := b.locks.sessions.Hello(now, r.Hello, box)
-	if link != nil {
-		box.take(b.out)
-		box.Answer(&a)
-	}
-	b.locks.leave(now)
-	if link == nil {
+	f := &framed{conn: b.conn, locks: b.locks, box: newOutbox(b.conn, b.stats)}
+	var a codec.Answer
+	f.watch = b.locks.deaths.greet(b.raw, r.Hello.Process, func() (codec.SessionID, bool) {
+		now := b.locks.enter()
+		defer b.locks.leave(now)
+		f.link, a = b.locks.sessions.Hello(now, r.Hello, f.box)
+		if f.link != nil {
+			f.box.take(b.out)
+			f.box.Answer(&a)
+		}
+		return a.Session, f.link != nil
+	})
+	if f.link == nil {
 		return nil, a
 	}
-	b.out, b.box = nil, box
-	return &framed{conn: b.conn, locks: b.locks, box: box, link: link, id: a.Session}, a
+	f.id = a.Session
+	b.out, b.box = nil, f.box
+	return f, a
 }
 
 // serve carries out frames until the connection ends, and returns why it did.
@@ -85,6 +91,7 @@ func (f *framed) end(bool) {
 	now := f.locks.enter()
 	f.locks.sessions.Closed(now, f.link)
 	f.locks.leave(now)
+	f.locks.deaths.disconnected(f.id, f.watch)
 }
 
 // drain implements handler: the session.Server has given up what its sessions
