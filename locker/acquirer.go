@@ -298,6 +298,7 @@ func (a *Acquirer) settle(ctx context.Context, g Grant, stamp, began time.Durati
 // believe starts the hold of a lease that was asked for at stamp, or says why
 // nobody should believe in it.
 func (a *Acquirer) believe(ctx context.Context, l *Lease, stamp, ttl time.Duration) (confirmed bool, err error) {
+	noticeSleep()
 	granted := ttl
 	if ttl > 0 && deadlineOf(stamp, ttl)-a.settings.clock() < ttl/2 {
 		if stamp, granted, err = a.confirm(ctx, l.handle(), ttl); err != nil {

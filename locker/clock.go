@@ -32,9 +32,39 @@ func newClock() clock {
 }
 
 // noticeSleep brings all clocks forward by what the machine has slept since the
-// last time. It is called where a wrong belief would hurt: when a lease is
-// checked, and by the watchdog.
+// last time. It is called where a wrong belief would hurt: when a lease begins,
+// is checked, worked under or released, and by the watchdog.
+//
+// To ask the kernel takes two system calls, most of a microsecond. But a sleep
+// moves the wall clock by as much, and a look at that takes a tenth, so the
+// kernel is asked only when it has moved, for whatever reason: by a sleep, or
+// because somebody set it.
 func noticeSleep() {
+	now := time.Now()
+	ahead := now.UnixNano() - origin.UnixNano() - int64(now.Sub(origin))
+	if !suspicious(ahead - noticed.Load()) {
+		return
+	}
+	askForSleep()
+	noticed.Store(ahead)
+}
+
+var (
+	// origin is an instant that both clocks of package time are compared with.
+	origin = time.Now()
+
+	// noticed is by how much the wall clock had moved ahead of the monotonic
+	// one since origin, in nanoseconds, when the kernel was asked last.
+	noticed atomic.Int64
+)
+
+// suspicious says whether the wall clock has moved by more than it is slewed in
+// a few seconds.
+func suspicious(moved int64) bool {
+	return moved > int64(5*time.Millisecond) || moved < -int64(5*time.Millisecond)
+}
+
+func askForSleep() {
 	for {
 		known, now := slept.Load(), suspended()
 		if now <= known || slept.CompareAndSwap(known, now) {

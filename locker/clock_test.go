@@ -81,3 +81,35 @@ func TestLossAfterASuspend(t *testing.T) {
 		}
 	})
 }
+
+// TestSleepIsAskedForWhenTheWallClockMoves, and only then: it is cheap to notice
+// that nothing happened.
+func TestSleepIsAskedForWhenTheWallClockMoves(t *testing.T) {
+	noticeSleep()
+	for range 1000 {
+		before := noticed.Load()
+		noticeSleep()
+		if after := noticed.Load(); after != before && !suspicious(after-before) {
+			t.Fatalf("the kernel was asked because the wall clock had moved by %v", time.Duration(after-before))
+		}
+	}
+	for _, moved := range []time.Duration{-time.Hour, -6 * time.Millisecond, 6 * time.Millisecond, time.Hour} {
+		before := noticed.Add(-int64(moved)) // as if it had moved since
+		noticeSleep()
+		if got := time.Duration(noticed.Load() - before); suspicious(int64(got - moved)) {
+			t.Errorf("the wall clock moved by %v, and %v were noticed", moved, got)
+		}
+	}
+}
+
+func BenchmarkNoticeSleep(b *testing.B) {
+	for b.Loop() {
+		noticeSleep()
+	}
+}
+
+func BenchmarkSuspended(b *testing.B) {
+	for b.Loop() {
+		suspended()
+	}
+}

@@ -14,9 +14,8 @@ import (
 // instants and ends them at their deadlines. One goroutine sleeps on one timer
 // until the earliest instant at which any lease needs something, and for as long
 // as the watchdog allows: after a suspend of the machine the clock is ahead of
-// the timer. Renewals go to
-// the backend in batches, from a goroutine that lives only while one is under
-// way.
+// the timer. Renewals go to the backend in batches, from a goroutine that lives
+// only while one is under way.
 type keeper struct {
 	client *Client
 	clock  clock
@@ -215,6 +214,7 @@ func (k *keeper) send(b batch) {
 		b.unanswered()
 	}
 	cancel()
+	noticeSleep()
 
 	var after aftermath
 	defer after.run()

@@ -199,6 +199,7 @@ func (l *Lease) Context(parent context.Context) (context.Context, context.Cancel
 // workContext returns the context that ends at the stop instant. One that has
 // ended is not kept: a renewal may still be answered, and bring new work.
 func (l *Lease) workContext() context.Context {
+	noticeSleep()
 	k := l.keeper()
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -23,6 +23,7 @@ const releaseTimeout = time.Second
 //
 // The error matches ErrLost if the lease was lost before; then nothing is sent.
 func (l *Lease) Release(ctx context.Context) error {
+	noticeSleep()
 	k := l.keeper()
 	k.mu.Lock()
 	switch {
