@@ -284,7 +284,9 @@ func TestTicketCancelOfAFrozenBackend(t *testing.T) {
 		c := newClient(t, q)
 		cancelled, cancel := context.WithCancel(t.Context())
 		cancel()
-		matches(t, enqueue(t, c, "k").Cancel(cancelled), context.Canceled)
+		if err := enqueue(t, c, "k").Cancel(cancelled); err != nil { // the answer may have been there already
+			matches(t, err, context.Canceled)
+		}
 		synctest.Wait()
 		exactly(t, "holders", q.holders(), 0)
 
