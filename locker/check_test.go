@@ -34,6 +34,7 @@ func TestCheckAfterAPause(t *testing.T) {
 		clock := newPausedClock()
 		book := newLogbook()
 		l := acquire(t, newClient(t, f, locker.WithClock(clock.now), locker.WithLogger(newLogger(book))), "k")
+		synctest.Wait() // the keeper sleeps
 		clock.pause(believed(ttl) - 1)
 		sure(t, l.Check())
 		clock.pause(1)
@@ -56,6 +57,7 @@ func TestReleaseAfterAPause(t *testing.T) {
 		f := newFake()
 		clock := newPausedClock()
 		l := acquire(t, newClient(t, f, locker.WithClock(clock.now)), "k")
+		synctest.Wait() // the keeper sleeps
 		clock.pause(ttl)
 		matches(t, l.Release(t.Context()), locker.ErrLost)
 		matches(t, l.Release(t.Context()), locker.ErrLost)
@@ -80,6 +82,7 @@ func TestGrantAnsweredDuringAPause(t *testing.T) {
 			return g, err
 		}
 		l := acquire(t, newClient(t, f, locker.WithClock(clock.now)), "k")
+		synctest.Wait() // the keeper sleeps
 		exactly(t, "acquisitions", len(f.of("acquire")), 2)
 		sure(t, l.Check())
 		sure(t, l.Release(t.Context()))
@@ -298,6 +301,7 @@ func TestContextAfterAPause(t *testing.T) {
 			f := newFake()
 			clock := newPausedClock()
 			l := acquire(t, newClient(t, f, locker.WithClock(clock.now)), "k")
+			synctest.Wait() // the keeper sleeps
 			clock.pause(pause)
 			ctx, cancel := l.Context(t.Context())
 			defer cancel()
@@ -318,6 +322,7 @@ func TestRenewalAnsweredDuringAPause(t *testing.T) {
 			clock.pause(believed(ttl) - clock.now()) // the deadline is now
 		}
 		l := acquire(t, newClient(t, f, locker.WithClock(clock.now)), "k")
+		synctest.Wait() // the keeper sleeps
 		time.Sleep(ttl / 3)
 		synctest.Wait()
 		matches(t, l.Check(), locker.ErrLost)
