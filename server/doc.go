@@ -1,6 +1,6 @@
 // Package server is the lock server, to embed or to run: it serves dflockd's
 // base protocol over any net.Conn, so clients in every language that dflockd
-// has one for can use it.
+// has one for can use it, and session mode to those who ask for it.
 //
 //	s, err := server.New(server.Config{AuthToken: "hunter2"})
 //	...
@@ -25,6 +25,17 @@
 // its own answer: nobody ever writes to a connection but its own goroutine, so
 // a client that does not read harms nobody else. It is closed when nothing more
 // of its answers could be sent for Config.WriteTimeout.
+//
+// # Session mode
+//
+// A connection that says hello changes to frames (session.go), and what they do
+// is decided by internal/session, over the same table and under the same mutex.
+// Its lines go to an outbox (outbox.go) while that mutex is held, and are written
+// by a goroutine of that connection which exists while there is something to
+// write. So one that is slow to read is still heard, until 256 KiB of lines wait
+// for it. Sessions ignore Config.ReadTimeout and Config.KeepOnDisconnect: they are
+// closed after 30 s of silence, and what they hold outlives their connections,
+// unless they asked otherwise or their process is seen to die (death.go).
 //
 // # What it promises
 //

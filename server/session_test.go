@@ -1,7 +1,9 @@
 package server_test
 
 import (
+	"crypto/tls"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -322,6 +324,37 @@ func TestSilence(t *testing.T) {
 		p.hello(t, "resume="+id)
 		p.expect(t, "2 n|k|"+token+" 600", "2 ok 600000ms")
 	})
+}
+
+func TestSessionsOverTLS(t *testing.T) {
+	cfg, client := withTLS(t)
+	s := start(t, cfg)
+	addr := listenAndServe(t, s)
+	nc, err := tls.Dial("tcp", addr, client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newPeer(nc)
+	p.hello(t)
+	p.ask(t, "1 l|k|0", "2 l|k|-")
+	p.ask(t, "3 r|k|"+p.token(t, 1))
+	p.token(t, 2)
+	p.next(t, "3 ok")
+	p.nc.Close()
+}
+
+// TestASessionIsOneGoroutine while there is nothing to write.
+func TestASessionIsOneGoroutine(t *testing.T) {
+	const sessions = 200
+	_, connect := overTCP(t, server.Config{})
+	before := runtime.NumGoroutine()
+	for i := range sessions {
+		p := connect()
+		p.hello(t)
+		p.ask(t, fmt.Sprintf("1 l|%d|0", i), fmt.Sprintf("2 l|%d|-", i))
+		p.token(t, 1)
+	}
+	eventually(t, "each has one", func() bool { return runtime.NumGoroutine()-before <= sessions })
 }
 
 // TestGoneSessionsAreForgotten: a minute after they had anything.

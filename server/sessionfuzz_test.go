@@ -14,7 +14,7 @@ import (
 
 // FuzzSessions lets two sessions send arbitrary frames, and the first be resumed
 // after a pause. The server must neither panic nor hang, must answer in frames,
-// each request at most once, and must be able to end.
+// each request once at most, and must be able to end.
 func FuzzSessions(f *testing.F) {
 	zeros := strings.Repeat("0", 32)
 	for _, frames := range []string{
@@ -27,6 +27,7 @@ func FuzzSessions(f *testing.F) {
 		f.Add([]byte(frames), []byte(wire("1 l|k|- 2", "2 e|k|2", "3 w|k|- 2")), uint8(3))
 		f.Add([]byte(frames), []byte(frames), uint8(70))
 	}
+	f.Add([]byte("1 l"), []byte(wire("1 l|k|\xf5 2", "2 e|k|2")), uint8(86))
 	f.Fuzz(func(t *testing.T, one, two []byte, pause uint8) {
 		synctest.Test(t, func(t *testing.T) {
 			s := start(t, server.Config{MaxWaiters: 3, MaxLocks: 5})
@@ -34,7 +35,7 @@ func FuzzSessions(f *testing.F) {
 			a.say(one)
 			b.say(two)
 			time.Sleep(time.Duration(pause) * time.Second)
-			a.hangUp(t)
+			a.hangUp(t, 1)
 			c := connect(s)
 			if c.do(t, "hello|_|1 fuzz resume="+a.id) != "error_session" {
 				resumed := listen(c, a.id)
@@ -42,10 +43,11 @@ func FuzzSessions(f *testing.F) {
 				resumed.say([]byte(wire("9223372036854775806 sync|_|_")))
 				resumed.say(two)
 				synctest.Wait()
-				resumed.hangUp(t)
+				// An ID that was new on this connection may be said again until sync.
+				resumed.hangUp(t, 2)
 			}
 			c.nc.Close()
-			b.hangUp(t)
+			b.hangUp(t, 1)
 			synctest.Wait()
 			s.Close()
 		})
@@ -72,14 +74,14 @@ func listen(p *peer, id string) *fuzzedSession {
 	return f
 }
 
-func (f *fuzzedSession) hangUp(t *testing.T) {
+func (f *fuzzedSession) hangUp(t *testing.T, atMost int) {
 	f.nc.Close()
 	<-f.read
 	whole := f.answers.Bytes()
 	whole = whole[:bytes.LastIndexByte(whole, '\n')+1] // hung up in the middle of one
 	answers := codec.NewAnswerReader(bytes.NewReader(whole))
 	answers.Frames()
-	seen := map[uint64]bool{}
+	seen := map[uint64]int{}
 	for {
 		var a codec.Answer
 		if err := answers.Read(&a); err == io.EOF {
@@ -87,9 +89,8 @@ func (f *fuzzedSession) hangUp(t *testing.T) {
 		} else if err != nil {
 			t.Fatal(err)
 		}
-		if a.ID != 0 && seen[a.ID] {
-			t.Fatalf("%d was answered twice", a.ID)
+		if seen[a.ID]++; a.ID != 0 && seen[a.ID] > atMost {
+			t.Fatalf("%d was answered %d times", a.ID, seen[a.ID])
 		}
-		seen[a.ID] = true
 	}
 }
