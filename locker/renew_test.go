@@ -40,6 +40,28 @@ func TestRenewalKeepsALease(t *testing.T) {
 	})
 }
 
+// TestKeeperWakes for a lease that comes when nothing was held, and for one that
+// is shorter than those that it sleeps for.
+func TestKeeperWakes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake()
+		c := newClient(t, f)
+		for range 3 {
+			l := acquire(t, c, "k")
+			time.Sleep(time.Minute)
+			sure(t, l.Check())
+			sure(t, l.Release(t.Context()))
+			time.Sleep(time.Minute)
+		}
+		long := acquire(t, c, "long", locker.WithTTL(24*time.Hour))
+		time.Sleep(time.Minute)
+		short := acquire(t, c, "short", locker.WithTTL(100*time.Millisecond))
+		time.Sleep(time.Minute)
+		sure(t, short.Check())
+		sure(t, long.Check())
+	})
+}
+
 // TestRenewalSaysTheBackendsDefault where no TTL was asked for.
 func TestRenewalSaysTheBackendsDefault(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
