@@ -1,4 +1,4 @@
-package dflockd_test
+package dflockd
 
 import (
 	"context"
@@ -7,28 +7,29 @@ import (
 	"testing"
 	"time"
 
-	"github.com/distributed-go/distributed/dflockd"
 	"github.com/distributed-go/distributed/internal/stocktest"
 	"github.com/distributed-go/distributed/locker"
 	"github.com/distributed-go/distributed/locker/lockertest"
-	"github.com/distributed-go/distributed/server"
+	lockserver "github.com/distributed-go/distributed/server"
 )
 
-// ttl is the lease of the suite in real time. A second would do on an idle
-// machine; on one that other tests keep busy a renewal may be late by more.
-const ttl = 3 * time.Second
-
-// TestServer runs the suite of all backends against this project's server.
+// TestServer runs the suite of all backends against this project's server. Like
+// the next it does so in virtual time, over connections in memory: in real time
+// a busy machine stopped the process for longer than a lease of three seconds
+// allows, and the losses that followed were right. Real sockets have tests of
+// their own, here and in e2e.
 func TestServer(t *testing.T) {
 	lockertest.Run(t, lockertest.Harness{
 		Start: func(t *testing.T) lockertest.Env {
-			s, err := server.New(server.Config{})
+			s, err := lockserver.New(lockserver.Config{})
 			if err != nil {
 				t.Fatal(err)
 			}
-			return listen(t, s.Serve, s.Close, dflockd.WithFences())
+			t.Cleanup(func() { s.Close() })
+			return wire(t, s.ServeConn, WithFences())
 		},
-		TTL:    ttl,
+		Bubble: true,
+		TTL:    time.Second,
 		Fences: true, Semaphores: true, Queue: true,
 	})
 }
@@ -38,60 +39,34 @@ func TestStockServer(t *testing.T) {
 	lockertest.Run(t, lockertest.Harness{
 		Start: func(t *testing.T) lockertest.Env {
 			s := stocktest.New(stocktest.Config{})
-			serve := func(l net.Listener) error { s.Serve(l); return nil }
-			end := func() error { s.Close(); return nil }
-			env := listen(t, serve, end)
+			t.Cleanup(s.Close)
+			env := wire(t, s.ServeConn)
 			env.Residue = func() (holders, waiters int) {
 				_, holders, waiters = s.Counts()
 				return holders, waiters
 			}
 			return env
 		},
-		TTL:   ttl,
-		Queue: true,
+		Bubble: true,
+		TTL:    time.Second,
+		Queue:  true,
 	})
 }
 
-// listen lets backends reach a server through lines of their own.
-func listen(t *testing.T, serve func(net.Listener) error, end func() error, opts ...dflockd.Option) lockertest.Env {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	served := make(chan struct{})
-	go func() {
-		defer close(served)
-		_ = serve(l) // it ends with the case
-	}()
-	t.Cleanup(func() {
-		if err := end(); err != nil {
-			t.Error(err)
-		}
-		<-served
-	})
+// wire lets backends reach a server through lines of their own.
+func wire(t *testing.T, serve func(net.Conn), opts ...Option) lockertest.Env {
 	f := &freezer{}
 	lines := make(map[locker.Backend]*line)
-	var mu sync.Mutex
 	return lockertest.Env{
 		Backend: func() locker.Backend {
-			ln := &line{freezer: f}
-			b, err := dflockd.New([]string{l.Addr().String()}, append(opts, dflockd.WithDialer(ln.dial))...)
-			if err != nil {
-				panic(err) // not t.Fatal: this may be another goroutine
-			}
-			mu.Lock()
-			defer mu.Unlock()
+			ln := &line{freezer: f, serve: serve}
+			b := newBackend(t, []string{where}, append(opts, WithDialer(ln.dial))...)
 			lines[b] = ln
 			return b
 		},
-		Disconnect: func(b locker.Backend) {
-			mu.Lock()
-			defer mu.Unlock()
-			lines[b].cut()
-		},
-		Freeze: f.freeze,
-		Thaw:   f.thaw,
+		Disconnect: func(b locker.Backend) { lines[b].cut() },
+		Freeze:     f.freeze,
+		Thaw:       f.thaw,
 	}
 }
 
@@ -131,21 +106,20 @@ func (f *freezer) wait(gone <-chan struct{}) {
 // A line is the connections of one backend.
 type line struct {
 	freezer *freezer
+	serve   func(net.Conn)
 
 	mu    sync.Mutex
 	conns []net.Conn // guarded by mu
 }
 
-func (l *line) dial(ctx context.Context, addr string) (net.Conn, error) {
-	var d net.Dialer
-	c, err := d.DialContext(ctx, "tcp", addr)
-	if err != nil {
-		return nil, err
-	}
+func (l *line) dial(context.Context, string) (net.Conn, error) {
+	ours, theirs := newDuplex()
+	go l.serve(theirs)
+	c := &heldConn{duplex: ours.(duplex), freezer: l.freezer, gone: make(chan struct{})}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.conns = append(l.conns, c)
-	return &heldConn{TCPConn: c.(*net.TCPConn), freezer: l.freezer, gone: make(chan struct{})}, nil
+	return c, nil
 }
 
 // cut closes all connections, as a network that fails does.
@@ -160,19 +134,19 @@ func (l *line) cut() {
 
 // A heldConn is a connection whose server can be frozen.
 type heldConn struct {
-	*net.TCPConn
+	duplex
 	freezer *freezer
 	gone    chan struct{}
 	once    sync.Once
 }
 
 func (c *heldConn) Read(b []byte) (int, error) {
-	n, err := c.TCPConn.Read(b)
+	n, err := c.duplex.Read(b)
 	c.freezer.wait(c.gone)
 	return n, err
 }
 
 func (c *heldConn) Close() error {
 	c.once.Do(func() { close(c.gone) })
-	return c.TCPConn.Close()
+	return c.duplex.Close()
 }
