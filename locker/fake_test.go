@@ -146,6 +146,11 @@ func (f *fake) Close() error {
 	if !closed(f.closed) {
 		close(f.closed)
 	}
+	for _, k := range f.keys {
+		for _, h := range k.holds {
+			h.expires.Stop() // it would fire in another test, ten real seconds later
+		}
+	}
 	script := f.shut
 	f.mu.Unlock()
 	if script != nil {
