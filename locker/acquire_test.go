@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/locker"
 )
 
@@ -32,16 +33,16 @@ func TestUncontendedAcquireIsOneCall(t *testing.T) {
 		info := new(record[locker.AcquiredInfo])
 		c := newClient(t, f, locker.WithTrace(&locker.Trace{Acquired: info.add}))
 		l := acquire(t, c, "k")
-		exactly(t, "calls", f.count(), 1)
-		exactly(t, "deadline", time.Until(l.Deadline()), believed(ttl))
-		exactly(t, "TTL", l.TTL(), ttl)
-		exactly(t, "key", l.Key(), "k")
-		exactly(t, "trace", fmt.Sprint(info.all()), fmt.Sprint([]locker.AcquiredInfo{{Key: "k", Fence: 1}}))
-		sure(t, l.Check())
-		sure(t, l.Err())
-		sure(t, l.Release(t.Context()))
-		exactly(t, "calls", f.count(), 2)
-		exactly(t, "holders", f.holders(), 0)
+		assert.Exactly(t, "calls", f.count(), 1)
+		assert.Exactly(t, "deadline", time.Until(l.Deadline()), believed(ttl))
+		assert.Exactly(t, "TTL", l.TTL(), ttl)
+		assert.Exactly(t, "key", l.Key(), "k")
+		assert.Exactly(t, "trace", fmt.Sprint(info.all()), fmt.Sprint([]locker.AcquiredInfo{{Key: "k", Fence: 1}}))
+		assert.Sure(t, l.Check())
+		assert.Sure(t, l.Err())
+		assert.Sure(t, l.Release(t.Context()))
+		assert.Exactly(t, "calls", f.count(), 2)
+		assert.Exactly(t, "holders", f.holders(), 0)
 	})
 }
 
@@ -53,8 +54,8 @@ func TestDeadlineCountsFromBeforeTheRequest(t *testing.T) {
 		c := newClient(t, f)
 		stamp := time.Now()
 		l := acquire(t, c, "k")
-		exactly(t, "deadline after the stamp", l.Deadline().Sub(stamp), believed(ttl))
-		exactly(t, "confirmations", len(f.of("renew")), 0)
+		assert.Exactly(t, "deadline after the stamp", l.Deadline().Sub(stamp), believed(ttl))
+		assert.Exactly(t, "confirmations", len(f.of("renew")), 0)
 		// The renewal counts from before its request, too.
 		f.set(func() {
 			f.renew = func(_ context.Context, rs []locker.Renewal) {
@@ -64,9 +65,9 @@ func TestDeadlineCountsFromBeforeTheRequest(t *testing.T) {
 		})
 		time.Sleep(2 * time.Second) // five seconds after the stamp
 		r := f.of("renew")
-		exactly(t, "renewals", len(r), 1)
-		exactly(t, "deadline after the renewal's stamp", l.Deadline().Sub(f.start.Add(r[0].at)), believed(ttl))
-		sure(t, l.Release(t.Context()))
+		assert.Exactly(t, "renewals", len(r), 1)
+		assert.Exactly(t, "deadline after the renewal's stamp", l.Deadline().Sub(f.start.Add(r[0].at)), believed(ttl))
+		assert.Sure(t, l.Release(t.Context()))
 	})
 }
 
@@ -79,10 +80,10 @@ func TestDoneContextSendsNothing(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(why)
 	_, err := c.Acquire(ctx, "k")
-	matches(t, err, context.Canceled, why)
+	assert.Matches(t, err, context.Canceled, why)
 	_, err = c.TryAcquire(ctx, "k")
-	matches(t, err, context.Canceled, why)
-	exactly(t, "calls", f.count(), 0)
+	assert.Matches(t, err, context.Canceled, why)
+	assert.Exactly(t, "calls", f.count(), 0)
 }
 
 // TestContextEndsWithTheGrant: the error wins, and the grant is given back.
@@ -97,9 +98,9 @@ func TestContextEndsWithTheGrant(t *testing.T) {
 				return f.serve(context.Background(), req)
 			}
 			_, err := newClient(t, f).Acquire(ctx, "k")
-			matches(t, err, context.Canceled)
+			assert.Matches(t, err, context.Canceled)
 			synctest.Wait()
-			exactly(t, "holders", f.holders(), 0)
+			assert.Exactly(t, "holders", f.holders(), 0)
 		})
 	}
 }
@@ -111,10 +112,10 @@ func TestContextBoundsTheWaitOnly(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		l, err := newClient(t, f).Acquire(ctx, "k")
-		sure(t, err)
+		assert.Sure(t, err)
 		time.Sleep(time.Minute)
-		sure(t, l.Check())
-		sure(t, l.Release(t.Context()))
+		assert.Sure(t, l.Check())
+		assert.Sure(t, l.Release(t.Context()))
 	})
 }
 
@@ -133,12 +134,12 @@ func TestOneOwnerOfAGrant(t *testing.T) {
 			want := 0
 			if err == nil {
 				want = 1
-				sure(t, l.Check())
+				assert.Sure(t, l.Check())
 			} else {
-				matches(t, err, context.DeadlineExceeded)
+				assert.Matches(t, err, context.DeadlineExceeded)
 			}
 			time.Sleep(2 * time.Second) // all that was to be given back was
-			exactly(t, "holders", f.holders(), want)
+			assert.Exactly(t, "holders", f.holders(), want)
 		})
 	}
 }
@@ -161,7 +162,7 @@ func TestAcquireRidesOutAnOutage(t *testing.T) {
 			t.Errorf("%d attempts in a minute", n)
 		}
 		for i, p := range pauses {
-			matches(t, p.Err, locker.ErrUnavailable)
+			assert.Matches(t, p.Err, locker.ErrUnavailable)
 			if p.Pause < 10*time.Millisecond || p.Pause > 1500*time.Millisecond || i > 8 && p.Pause < 500*time.Millisecond {
 				t.Errorf("pause %d is %v", i, p.Pause)
 			}
@@ -172,7 +173,7 @@ func TestAcquireRidesOutAnOutage(t *testing.T) {
 		if w := acquired.all()[0].Waited; w < time.Minute {
 			t.Errorf("the trace says that the acquisition waited %v, and it was more than a minute", w)
 		}
-		sure(t, l.Release(t.Context()))
+		assert.Sure(t, l.Release(t.Context()))
 	})
 }
 
@@ -186,15 +187,15 @@ func TestOutageOutlastsTheContext(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		_, err := c.Acquire(ctx, "k")
-		matches(t, err, locker.ErrUnavailable, context.DeadlineExceeded)
-		matchesNot(t, err, locker.ErrLocked)
+		assert.Matches(t, err, locker.ErrUnavailable, context.DeadlineExceeded)
+		assert.MatchesNot(t, err, locker.ErrLocked)
 		var e *locker.Error
 		if !errors.As(err, &e) || e.Op != "acquire" || e.Key != "k" || e.Backend != "fake://" {
 			t.Errorf("the error is %#v", err)
 		}
-		exactly(t, "traced", len(failed.all()), 1)
-		exactly(t, "traced wait", failed.all()[0].Waited, 5*time.Second)
-		matches(t, failed.all()[0].Err, locker.ErrUnavailable)
+		assert.Exactly(t, "traced", len(failed.all()), 1)
+		assert.Exactly(t, "traced wait", failed.all()[0].Waited, 5*time.Second)
+		assert.Matches(t, failed.all()[0].Err, locker.ErrUnavailable)
 	})
 }
 
@@ -207,18 +208,18 @@ func TestWaitEndsWhileQueued(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 		defer cancel()
 		_, err := c.Acquire(ctx, "k")
-		matches(t, err, locker.ErrLocked, context.DeadlineExceeded)
-		matchesNot(t, err, locker.ErrUnavailable)
+		assert.Matches(t, err, locker.ErrLocked, context.DeadlineExceeded)
+		assert.MatchesNot(t, err, locker.ErrUnavailable)
 
 		_, err = c.Acquire(t.Context(), "k", locker.WithWait(2*time.Second))
-		matches(t, err, locker.ErrLocked)
-		matchesNot(t, err, locker.ErrUnavailable, context.DeadlineExceeded)
-		exactly(t, "time", f.now(), 7*time.Second)
+		assert.Matches(t, err, locker.ErrLocked)
+		assert.MatchesNot(t, err, locker.ErrUnavailable, context.DeadlineExceeded)
+		assert.Exactly(t, "time", f.now(), 7*time.Second)
 
 		// The earlier of the two counts, and says what it is.
 		_, err = c.Acquire(ctx2(t, time.Second), "k", locker.WithWait(2*time.Second))
-		matches(t, err, locker.ErrLocked, context.DeadlineExceeded)
-		sure(t, first.Release(t.Context()))
+		assert.Matches(t, err, locker.ErrLocked, context.DeadlineExceeded)
+		assert.Sure(t, first.Release(t.Context()))
 	})
 }
 
@@ -234,9 +235,9 @@ func TestWithWaitInAnOutage(t *testing.T) {
 		f := newFake()
 		f.acquire = unavailable
 		_, err := newClient(t, f, locker.WithWait(5*time.Second)).Acquire(t.Context(), "k")
-		matches(t, err, locker.ErrUnavailable)
-		matchesNot(t, err, locker.ErrLocked, context.DeadlineExceeded)
-		exactly(t, "time", f.now(), 5*time.Second)
+		assert.Matches(t, err, locker.ErrUnavailable)
+		assert.MatchesNot(t, err, locker.ErrLocked, context.DeadlineExceeded)
+		assert.Exactly(t, "time", f.now(), 5*time.Second)
 	})
 }
 
@@ -258,9 +259,9 @@ func TestOtherErrorsReturnAtOnce(t *testing.T) {
 				return locker.Grant{}, fmt.Errorf("server says: %w", want)
 			}
 			_, err := newClient(t, f).Acquire(t.Context(), "k")
-			matches(t, err, want)
-			exactly(t, "calls", f.count(), 1)
-			exactly(t, "time", f.now(), 0)
+			assert.Matches(t, err, want)
+			assert.Exactly(t, "calls", f.count(), 1)
+			assert.Exactly(t, "time", f.now(), 0)
 		})
 	}
 }
@@ -277,9 +278,9 @@ func TestMustAcquire(t *testing.T) {
 			return f.serve(ctx, req)
 		}
 		l := acquirer(t, newClient(t, f), "k").MustAcquire()
-		sure(t, l.Check())
-		exactly(t, "acquisitions", len(f.of("acquire")), len(pass)+1)
-		sure(t, l.Release(t.Context()))
+		assert.Sure(t, l.Check())
+		assert.Exactly(t, "acquisitions", len(f.of("acquire")), len(pass)+1)
+		assert.Sure(t, l.Release(t.Context()))
 	})
 }
 
@@ -292,7 +293,7 @@ func TestMustAcquirePanicsOnWhatNeverPasses(t *testing.T) {
 		func() {
 			defer func() {
 				err, _ := recover().(error)
-				matches(t, err, want)
+				assert.Matches(t, err, want)
 			}()
 			t.Error("MustAcquire returned", a.MustAcquire())
 		}()
@@ -303,7 +304,7 @@ func TestMustAcquirePanicsOnWhatNeverPasses(t *testing.T) {
 func acquirer(t testing.TB, c *locker.Client, key string, opts ...locker.Option) *locker.Acquirer {
 	t.Helper()
 	a, err := c.Acquirer(locker.Request{Kind: locker.Exclusive, Key: key, Limit: 1, Weight: 1}, opts...)
-	sure(t, err)
+	assert.Sure(t, err)
 	return a
 }
 
@@ -315,18 +316,18 @@ func TestTry(t *testing.T) {
 		failed := new(record[locker.FailedInfo])
 		c := newClient(t, f, locker.WithTrace(&locker.Trace{Failed: failed.add}))
 		_, err := c.TryAcquire(t.Context(), "k")
-		matches(t, err, locker.ErrLocked)
+		assert.Matches(t, err, locker.ErrLocked)
 		f.set(func() { f.acquire = unavailable })
 		_, err = c.TryAcquire(t.Context(), "k")
-		matches(t, err, locker.ErrUnavailable)
-		matchesNot(t, err, locker.ErrLocked)
-		exactly(t, "calls", len(f.of("acquire")), 3)
-		exactly(t, "traced", len(failed.all()), 2)
+		assert.Matches(t, err, locker.ErrUnavailable)
+		assert.MatchesNot(t, err, locker.ErrLocked)
+		assert.Exactly(t, "calls", len(f.of("acquire")), 3)
+		assert.Exactly(t, "traced", len(failed.all()), 2)
 		f.set(func() { f.acquire = nil })
-		sure(t, l.Release(t.Context()))
+		assert.Sure(t, l.Release(t.Context()))
 		l, err = c.TryAcquire(t.Context(), "k")
-		sure(t, err)
-		sure(t, l.Release(t.Context()))
+		assert.Sure(t, err)
+		assert.Sure(t, l.Release(t.Context()))
 	})
 }
 
@@ -346,13 +347,13 @@ func TestFence(t *testing.T) {
 	} {
 		r.req.Key = fmt.Sprintf("k%d-%d", r.req.Limit, r.req.Weight)
 		a, err := c.Acquirer(r.req)
-		sure(t, err)
+		assert.Sure(t, err)
 		l, err := a.Acquire(t.Context())
-		sure(t, err)
+		assert.Sure(t, err)
 		fence, ok := l.Fence()
-		exactly(t, r.req.Key, ok, r.want)
-		exactly(t, r.req.Key, fence != 0, r.want)
-		sure(t, l.Release(t.Context()))
+		assert.Exactly(t, r.req.Key, ok, r.want)
+		assert.Exactly(t, r.req.Key, fence != 0, r.want)
+		assert.Sure(t, l.Release(t.Context()))
 	}
 }
 
@@ -365,10 +366,10 @@ func TestMustAcquireKeepsItsPlace(t *testing.T) {
 		time.AfterFunc(time.Minute, func() { first.Release(context.Background()) })
 		book := newLogbook()
 		l := acquirer(t, newClient(t, f, locker.WithWait(time.Second), locker.WithLogger(newLogger(book))), "k").MustAcquire()
-		exactly(t, "time", f.now(), time.Minute)
-		exactly(t, "acquisitions", len(f.of("acquire")), 2)
-		exactly(t, "log lines", book.with(""), 0)
-		sure(t, l.Release(t.Context()))
+		assert.Exactly(t, "time", f.now(), time.Minute)
+		assert.Exactly(t, "acquisitions", len(f.of("acquire")), 2)
+		assert.Exactly(t, "log lines", book.with(""), 0)
+		assert.Sure(t, l.Release(t.Context()))
 	})
 }
 
@@ -383,6 +384,6 @@ func TestAnswerAtTheEndOfTheWait(t *testing.T) {
 			return locker.Grant{}, want
 		}
 		_, err := newClient(t, f).Acquire(ctx, "k")
-		matches(t, err, want)
+		assert.Matches(t, err, want)
 	}
 }

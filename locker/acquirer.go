@@ -273,10 +273,7 @@ func (a *Acquirer) once(ctx context.Context, req Request, began time.Duration) (
 }
 
 // settle makes a lease of a grant that was asked for at stamp, or gives the
-// grant back. Began is when the acquisition did, for the trace. Where less than half of the lease would be left, because the
-// request queued or the answer was late, one renewal confirms it first: only
-// then is the stamp young, and a grant whose lease ran out unnoticed found out.
-// An acquisition that did not wait never pays for that.
+// grant back. Began is when the acquisition did, for the trace.
 func (a *Acquirer) settle(ctx context.Context, g Grant, stamp, began time.Duration) (*Lease, error) {
 	l := a.newLease(g)
 	confirmed, err := a.believe(ctx, l, stamp, grantedTTL(a.req.TTL, g.TTL))
@@ -296,7 +293,10 @@ func (a *Acquirer) settle(ctx context.Context, g Grant, stamp, began time.Durati
 }
 
 // believe starts the hold of a lease that was asked for at stamp, or says why
-// nobody should believe in it.
+// nobody should believe in it. Where less than half of the lease would be left,
+// because the request queued or the answer was late, one renewal confirms it
+// first: only then is the stamp young, and a grant whose lease ran out unnoticed
+// found out. An acquisition that did not wait never pays for that.
 func (a *Acquirer) believe(ctx context.Context, l *Lease, stamp, ttl time.Duration) (confirmed bool, err error) {
 	noticeSleep()
 	granted := ttl

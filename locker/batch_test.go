@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/locker"
 )
 
@@ -32,7 +33,7 @@ func TestManyLeasesAreRenewedInBatches(t *testing.T) {
 			most = max(most, runtime.NumGoroutine()-before)
 		}
 		for _, l := range all {
-			sure(t, l.Check())
+			assert.Sure(t, l.Check())
 		}
 		if n := f.renewals.Load(); n < 2*leases || n > 4*leases {
 			t.Errorf("%d renewals in a minute", n)
@@ -78,8 +79,8 @@ func TestStuckBatchHoldsUpNobodyElse(t *testing.T) {
 				defer cancel()
 				last, most := f.now(), time.Duration(0)
 				time.Sleep(20 * time.Minute)
-				sure(t, l.Check())
-				sure(t, work.Err())
+				assert.Sure(t, l.Check())
+				assert.Sure(t, work.Err())
 				for _, r := range f.of("renew") {
 					if r.key == "short" {
 						most = max(most, r.at-last)
@@ -89,7 +90,7 @@ func TestStuckBatchHoldsUpNobodyElse(t *testing.T) {
 				if limit := short/3 + short*5/24; most > limit {
 					t.Errorf("a lease of %v was renewed %v after the last renewal, want at most %v", short, most, limit)
 				}
-				sure(t, l.Release(t.Context()))
+				assert.Sure(t, l.Release(t.Context()))
 			})
 		})
 	}
@@ -135,6 +136,6 @@ func TestRetriesHoldUpOthersOnce(t *testing.T) {
 		if slow > 1 {
 			t.Errorf("%d renewals had to wait for the frozen server: %v", slow, took.all())
 		}
-		sure(t, l.Release(t.Context()))
+		assert.Sure(t, l.Release(t.Context()))
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/locker"
 )
 
@@ -36,18 +37,18 @@ func TestCheckAfterAPause(t *testing.T) {
 		l := acquire(t, newClient(t, f, locker.WithClock(clock.now), locker.WithLogger(newLogger(book))), "k")
 		synctest.Wait() // the keeper sleeps
 		clock.pause(believed(ttl) - 1)
-		sure(t, l.Check())
+		assert.Sure(t, l.Check())
 		clock.pause(1)
-		exactly(t, "deadline", time.Until(l.Deadline()), 0)
-		matches(t, l.Check(), locker.ErrLost)
-		matches(t, l.Err(), locker.ErrLost)
-		exactly(t, "Lost is closed", closed(l.Lost()), true)
-		exactly(t, "log lines", book.with("lease lost"), 1)
-		matches(t, l.Release(t.Context()), locker.ErrLost)
-		exactly(t, "calls", f.count(), 1) // only that to Acquire
+		assert.Exactly(t, "deadline", time.Until(l.Deadline()), 0)
+		assert.Matches(t, l.Check(), locker.ErrLost)
+		assert.Matches(t, l.Err(), locker.ErrLost)
+		assert.Exactly(t, "Lost is closed", closed(l.Lost()), true)
+		assert.Exactly(t, "log lines", book.with("lease lost"), 1)
+		assert.Matches(t, l.Release(t.Context()), locker.ErrLost)
+		assert.Exactly(t, "calls", f.count(), 1) // only that to Acquire
 		time.Sleep(time.Minute)
-		matches(t, l.Check(), locker.ErrLost)
-		exactly(t, "log lines", book.with(""), 1)
+		assert.Matches(t, l.Check(), locker.ErrLost)
+		assert.Exactly(t, "log lines", book.with(""), 1)
 	})
 }
 
@@ -59,10 +60,10 @@ func TestReleaseAfterAPause(t *testing.T) {
 		l := acquire(t, newClient(t, f, locker.WithClock(clock.now)), "k")
 		synctest.Wait() // the keeper sleeps
 		clock.pause(ttl)
-		matches(t, l.Release(t.Context()), locker.ErrLost)
-		matches(t, l.Release(t.Context()), locker.ErrLost)
-		matches(t, l.Check(), locker.ErrLost)
-		exactly(t, "calls", f.count(), 1)
+		assert.Matches(t, l.Release(t.Context()), locker.ErrLost)
+		assert.Matches(t, l.Release(t.Context()), locker.ErrLost)
+		assert.Matches(t, l.Check(), locker.ErrLost)
+		assert.Exactly(t, "calls", f.count(), 1)
 	})
 }
 
@@ -83,9 +84,9 @@ func TestGrantAnsweredDuringAPause(t *testing.T) {
 		}
 		l := acquire(t, newClient(t, f, locker.WithClock(clock.now)), "k")
 		synctest.Wait() // the keeper sleeps
-		exactly(t, "acquisitions", len(f.of("acquire")), 2)
-		sure(t, l.Check())
-		sure(t, l.Release(t.Context()))
+		assert.Exactly(t, "acquisitions", len(f.of("acquire")), 2)
+		assert.Sure(t, l.Check())
+		assert.Sure(t, l.Release(t.Context()))
 	})
 }
 
@@ -100,18 +101,18 @@ func TestContextIsCancelledAtTheStopInstant(t *testing.T) {
 			type key struct{}
 			ctx, cancel := l.Context(context.WithValue(t.Context(), key{}, 1))
 			defer cancel()
-			exactly(t, "value", ctx.Value(key{}), any(1))
+			assert.Exactly(t, "value", ctx.Value(key{}), any(1))
 			<-ctx.Done()
-			exactly(t, "stopped at", f.now(), believed(ttl)-c.want)
-			matches(t, ctx.Err(), context.Canceled)
-			matches(t, context.Cause(ctx), locker.ErrLost)
-			sure(t, l.Check())
-			exactly(t, "Lost is closed", closed(l.Lost()), false)
+			assert.Exactly(t, "stopped at", f.now(), believed(ttl)-c.want)
+			assert.Matches(t, ctx.Err(), context.Canceled)
+			assert.Matches(t, context.Cause(ctx), locker.ErrLost)
+			assert.Sure(t, l.Check())
+			assert.Exactly(t, "Lost is closed", closed(l.Lost()), false)
 			late, cancelLate := l.Context(t.Context())
 			defer cancelLate()
-			matches(t, context.Cause(late), locker.ErrLost)
+			assert.Matches(t, context.Cause(late), locker.ErrLost)
 			<-l.Lost()
-			exactly(t, "lost at", f.now(), believed(ttl))
+			assert.Exactly(t, "lost at", f.now(), believed(ttl))
 		})
 	}
 }
@@ -136,20 +137,20 @@ func TestRenewalAfterTheStopInstant(t *testing.T) {
 		<-before.Done()
 		between, cancel := l.Context(t.Context())
 		defer cancel()
-		matches(t, context.Cause(between), locker.ErrLost)
+		assert.Matches(t, context.Cause(between), locker.ErrLost)
 		time.Sleep(ttl / 6)
-		sure(t, l.Check())
+		assert.Sure(t, l.Check())
 		after, cancel := l.Context(t.Context())
 		defer cancel()
-		sure(t, after.Err())
-		matches(t, before.Err(), context.Canceled)
+		assert.Sure(t, after.Err())
+		assert.Matches(t, before.Err(), context.Canceled)
 		time.Sleep(10 * time.Second)
-		sure(t, after.Err())
+		assert.Sure(t, after.Err())
 		<-after.Done()
-		matches(t, context.Cause(after), locker.ErrLost)
-		sure(t, l.Check())
+		assert.Matches(t, context.Cause(after), locker.ErrLost)
+		assert.Sure(t, l.Check())
 		<-l.Lost()
-		matches(t, l.Check(), locker.ErrLost)
+		assert.Matches(t, l.Check(), locker.ErrLost)
 	})
 }
 
@@ -166,19 +167,19 @@ func TestContextEndsWithTheLease(t *testing.T) {
 		defer cancelA()
 		defer cancelD()
 		cancelB()
-		matches(t, context.Cause(b), context.Canceled)
-		matchesNot(t, context.Cause(b), locker.ErrLost, locker.ErrNotHeld)
-		sure(t, a.Err())
+		assert.Matches(t, context.Cause(b), context.Canceled)
+		assert.MatchesNot(t, context.Cause(b), locker.ErrLost, locker.ErrNotHeld)
+		assert.Sure(t, a.Err())
 		cancelParent()
-		matches(t, context.Cause(a), context.Canceled)
-		sure(t, d.Err())
-		sure(t, l.Release(t.Context()))
+		assert.Matches(t, context.Cause(a), context.Canceled)
+		assert.Sure(t, d.Err())
+		assert.Sure(t, l.Release(t.Context()))
 		<-d.Done()
-		matches(t, context.Cause(d), locker.ErrNotHeld)
-		matchesNot(t, context.Cause(d), locker.ErrLost)
+		assert.Matches(t, context.Cause(d), locker.ErrNotHeld)
+		assert.MatchesNot(t, context.Cause(d), locker.ErrLost)
 		late, cancelLate := l.Context(t.Context())
 		defer cancelLate()
-		matches(t, context.Cause(late), locker.ErrNotHeld)
+		assert.Matches(t, context.Cause(late), locker.ErrNotHeld)
 
 		l = acquire(t, c, "k")
 		e, cancelE := l.Context(t.Context())
@@ -187,10 +188,10 @@ func TestContextEndsWithTheLease(t *testing.T) {
 			f.renew = func(_ context.Context, rs []locker.Renewal) { rs[0].Err = locker.ErrLost }
 		})
 		<-e.Done()
-		matches(t, context.Cause(e), locker.ErrLost)
+		assert.Matches(t, context.Cause(e), locker.ErrLost)
 		late, cancelLate = l.Context(t.Context())
 		defer cancelLate()
-		matches(t, context.Cause(late), locker.ErrLost)
+		assert.Matches(t, context.Cause(late), locker.ErrLost)
 	})
 }
 
@@ -208,20 +209,20 @@ func TestMaxHold(t *testing.T) {
 				ctx, cancel := l.Context(t.Context())
 				defer cancel()
 				<-ctx.Done()
-				exactly(t, "stopped at", f.now(), max(0, min(limit, believed(ttl)+limit)-ttl/6))
-				matches(t, context.Cause(ctx), locker.ErrLost, locker.ErrMaxHold)
-				sure(t, l.Check())
+				assert.Exactly(t, "stopped at", f.now(), max(0, min(limit, believed(ttl)+limit)-ttl/6))
+				assert.Matches(t, context.Cause(ctx), locker.ErrLost, locker.ErrMaxHold)
+				assert.Sure(t, l.Check())
 				<-l.Lost()
-				exactly(t, "lost at", f.now(), limit)
-				matches(t, l.Check(), locker.ErrLost, locker.ErrMaxHold)
-				matches(t, l.Err(), locker.ErrLost, locker.ErrMaxHold)
+				assert.Exactly(t, "lost at", f.now(), limit)
+				assert.Matches(t, l.Check(), locker.ErrLost, locker.ErrMaxHold)
+				assert.Matches(t, l.Err(), locker.ErrLost, locker.ErrMaxHold)
 				synctest.Wait()
-				exactly(t, "holders", f.holders(), 0)
-				exactly(t, "releases", len(f.of("release")), 1)
-				exactly(t, "traced", fmt.Sprint(released.all()), fmt.Sprint([]locker.ReleasedInfo{{Key: "k", Held: limit}}))
-				matches(t, l.Release(t.Context()), locker.ErrLost, locker.ErrMaxHold)
-				exactly(t, "releases", len(f.of("release")), 1)
-				exactly(t, "log lines", book.with(""), 0) // the context listens
+				assert.Exactly(t, "holders", f.holders(), 0)
+				assert.Exactly(t, "releases", len(f.of("release")), 1)
+				assert.Exactly(t, "traced", fmt.Sprint(released.all()), fmt.Sprint([]locker.ReleasedInfo{{Key: "k", Held: limit}}))
+				assert.Matches(t, l.Release(t.Context()), locker.ErrLost, locker.ErrMaxHold)
+				assert.Exactly(t, "releases", len(f.of("release")), 1)
+				assert.Exactly(t, "log lines", book.with(""), 0) // the context listens
 			})
 		})
 	}
@@ -240,7 +241,7 @@ func TestMaxHoldInAnOutage(t *testing.T) {
 		l := acquire(t, newClient(t, f, locker.WithMaxHold(9*time.Second)), "k")
 		<-l.Lost()
 		time.Sleep(8 * time.Second)
-		exactly(t, "holders", f.holders(), 0)
+		assert.Exactly(t, "holders", f.holders(), 0)
 		if last := f.of("release"); last[len(last)-1].at < 15*time.Second {
 			t.Errorf("released last at %v, in the outage", last[len(last)-1].at)
 		}
@@ -255,10 +256,10 @@ func TestMaxHoldAgainstAMissingRenewal(t *testing.T) {
 		f.renew = frozenRenew
 		l := acquire(t, newClient(t, f, locker.WithMaxHold(time.Minute)), "k")
 		<-l.Lost()
-		exactly(t, "lost at", f.now(), believed(ttl))
-		matches(t, l.Err(), locker.ErrLost)
-		matchesNot(t, l.Err(), locker.ErrMaxHold)
-		exactly(t, "releases", len(f.of("release")), 0)
+		assert.Exactly(t, "lost at", f.now(), believed(ttl))
+		assert.Matches(t, l.Err(), locker.ErrLost)
+		assert.MatchesNot(t, l.Err(), locker.ErrMaxHold)
+		assert.Exactly(t, "releases", len(f.of("release")), 0)
 	})
 }
 
@@ -287,7 +288,7 @@ func TestCheckIsSafeForConcurrentUse(t *testing.T) {
 		}
 		time.Sleep(5 * time.Millisecond) // real time: let them meet
 		if err := l.Release(t.Context()); err != nil {
-			matches(t, err, locker.ErrLost) // its longest hold may be over
+			assert.Matches(t, err, locker.ErrLost) // its longest hold may be over
 		}
 		wg.Wait()
 	}
@@ -305,8 +306,8 @@ func TestContextAfterAPause(t *testing.T) {
 			clock.pause(pause)
 			ctx, cancel := l.Context(t.Context())
 			defer cancel()
-			matches(t, ctx.Err(), context.Canceled)
-			matches(t, context.Cause(ctx), locker.ErrLost)
+			assert.Matches(t, ctx.Err(), context.Canceled)
+			assert.Matches(t, context.Cause(ctx), locker.ErrLost)
 		})
 	}
 }
@@ -325,7 +326,7 @@ func TestRenewalAnsweredDuringAPause(t *testing.T) {
 		synctest.Wait() // the keeper sleeps
 		time.Sleep(ttl / 3)
 		synctest.Wait()
-		matches(t, l.Check(), locker.ErrLost)
-		exactly(t, "Lost is closed", closed(l.Lost()), true)
+		assert.Matches(t, l.Check(), locker.ErrLost)
+		assert.Exactly(t, "Lost is closed", closed(l.Lost()), true)
 	})
 }

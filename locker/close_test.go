@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/locker"
 )
 
@@ -27,7 +28,7 @@ func TestClose(t *testing.T) {
 		defer cancel()
 		others := locker.Request{Kind: locker.Exclusive, Key: "others", Limit: 1, Weight: 1, TTL: time.Hour}
 		_, err := f.serve(t.Context(), others)
-		sure(t, err)
+		assert.Sure(t, err)
 		waited := make(chan error, 1)
 		go func() {
 			_, err := c.Acquire(context.Background(), "others")
@@ -35,26 +36,26 @@ func TestClose(t *testing.T) {
 		}()
 		synctest.Wait()
 		began := time.Now()
-		sure(t, c.Close())
-		exactly(t, "took", time.Since(began), 0)
-		matches(t, <-waited, locker.ErrClosed)
+		assert.Sure(t, c.Close())
+		assert.Exactly(t, "took", time.Since(began), 0)
+		assert.Matches(t, <-waited, locker.ErrClosed)
 		for _, l := range leases {
-			exactly(t, "Lost is closed", closed(l.Lost()), true)
-			matches(t, l.Check(), locker.ErrLost, locker.ErrClosed)
-			matches(t, l.Release(t.Context()), locker.ErrLost, locker.ErrClosed)
+			assert.Exactly(t, "Lost is closed", closed(l.Lost()), true)
+			assert.Matches(t, l.Check(), locker.ErrLost, locker.ErrClosed)
+			assert.Matches(t, l.Release(t.Context()), locker.ErrLost, locker.ErrClosed)
 		}
-		matches(t, context.Cause(ctx), locker.ErrLost, locker.ErrClosed)
-		exactly(t, "releases", len(f.of("release")), len(leases))
-		exactly(t, "closes", len(f.of("close")), 1)
-		exactly(t, "holders", f.holders(), 1) // that of others
-		exactly(t, "log lines", book.with(""), 0)
+		assert.Matches(t, context.Cause(ctx), locker.ErrLost, locker.ErrClosed)
+		assert.Exactly(t, "releases", len(f.of("release")), len(leases))
+		assert.Exactly(t, "closes", len(f.of("close")), 1)
+		assert.Exactly(t, "holders", f.holders(), 1) // that of others
+		assert.Exactly(t, "log lines", book.with(""), 0)
 
 		_, err = c.Acquire(t.Context(), "k")
-		matches(t, err, locker.ErrClosed)
+		assert.Matches(t, err, locker.ErrClosed)
 		_, err = c.TryAcquire(t.Context(), "k")
-		matches(t, err, locker.ErrClosed)
-		sure(t, c.Close())
-		exactly(t, "closes", len(f.of("close")), 1)
+		assert.Matches(t, err, locker.ErrClosed)
+		assert.Sure(t, c.Close())
+		assert.Exactly(t, "closes", len(f.of("close")), 1)
 	})
 }
 
@@ -79,13 +80,13 @@ func TestCloseOfAFrozenBackend(t *testing.T) {
 		go func() { releasing <- l.Release(context.Background()) }()
 		time.Sleep(ttl / 2) // renewals are under way
 		began := time.Now()
-		sure(t, c.Close())
-		exactly(t, "took", time.Since(began), time.Second)
+		assert.Sure(t, c.Close())
+		assert.Exactly(t, "took", time.Since(began), time.Second)
 		time.Sleep(time.Minute)
 		if err := <-releasing; err == nil {
 			t.Error("a release that was not answered succeeded")
 		}
-		exactly(t, "traced releases", len(released.all()), 501)
+		assert.Exactly(t, "traced releases", len(released.all()), 501)
 	})
 }
 
@@ -107,10 +108,10 @@ func TestCloseInAnOutage(t *testing.T) {
 			a.MustAcquire()
 		}()
 		time.Sleep(time.Minute)
-		sure(t, c.Close())
-		matches(t, <-waited, locker.ErrClosed)
+		assert.Sure(t, c.Close())
+		assert.Matches(t, <-waited, locker.ErrClosed)
 		err, _ := (<-panicked).(error)
-		matches(t, err, locker.ErrClosed)
+		assert.Matches(t, err, locker.ErrClosed)
 	})
 }
 
@@ -136,9 +137,9 @@ func TestCloseWithAGrantOnItsWay(t *testing.T) {
 			got <- err
 		}()
 		synctest.Wait()
-		sure(t, c.Close())
-		matches(t, <-got, locker.ErrClosed)
-		exactly(t, "holders", f.holders(), 0)
+		assert.Sure(t, c.Close())
+		assert.Matches(t, <-got, locker.ErrClosed)
+		assert.Exactly(t, "holders", f.holders(), 0)
 	})
 }
 
@@ -153,11 +154,11 @@ func TestCloseConcurrently(t *testing.T) {
 				for {
 					l, err := c.Acquire(context.Background(), fmt.Sprint("k", i%3))
 					if err != nil {
-						matches(t, err, locker.ErrClosed)
+						assert.Matches(t, err, locker.ErrClosed)
 						return
 					}
 					if err := l.Do(context.Background(), func(context.Context) error { return nil }); err != nil {
-						matches(t, err, locker.ErrLost)
+						assert.Matches(t, err, locker.ErrLost)
 					}
 				}
 			})
@@ -168,7 +169,7 @@ func TestCloseConcurrently(t *testing.T) {
 				if err := c.Close(); err != nil {
 					t.Error(err)
 				}
-				exactly(t, "closes", len(f.of("close")), 1)
+				assert.Exactly(t, "closes", len(f.of("close")), 1)
 			})
 		}
 		wg.Wait()
@@ -180,7 +181,7 @@ func TestCloseReturnsTheBackendsError(t *testing.T) {
 	f := newFake()
 	f.shut = func() error { return errCut }
 	c := newClient(t, f)
-	matches(t, c.Close(), errCut)
-	matches(t, c.Close(), errCut)
-	exactly(t, "backend", c.Backend(), locker.Backend(f))
+	assert.Matches(t, c.Close(), errCut)
+	assert.Matches(t, c.Close(), errCut)
+	assert.Exactly(t, "backend", c.Backend(), locker.Backend(f))
 }

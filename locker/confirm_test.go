@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/locker"
 )
 
@@ -25,14 +26,14 @@ func TestLateGrantIsConfirmedOnce(t *testing.T) {
 		c := newClient(t, f, locker.WithTrace(&locker.Trace{Acquired: info.add}))
 		l := acquire(t, c, "k")
 		r := f.of("renew")
-		exactly(t, "confirmations", len(r), 1)
-		exactly(t, "sent after", r[0].at, 6*time.Second)
-		exactly(t, "TTL asked for", r[0].ttl, ttl)
-		exactly(t, "attempt", r[0].attempt, 1)
-		exactly(t, "token", r[0].token, l.Token())
-		exactly(t, "deadline", time.Until(l.Deadline()), believed(ttl)-time.Second)
-		exactly(t, "trace", fmt.Sprint(info.all()), fmt.Sprint([]locker.AcquiredInfo{{Key: "k", Fence: 1, Waited: 7 * time.Second, Confirmed: true}}))
-		sure(t, l.Release(t.Context()))
+		assert.Exactly(t, "confirmations", len(r), 1)
+		assert.Exactly(t, "sent after", r[0].at, 6*time.Second)
+		assert.Exactly(t, "TTL asked for", r[0].ttl, ttl)
+		assert.Exactly(t, "attempt", r[0].attempt, 1)
+		assert.Exactly(t, "token", r[0].token, l.Token())
+		assert.Exactly(t, "deadline", time.Until(l.Deadline()), believed(ttl)-time.Second)
+		assert.Exactly(t, "trace", fmt.Sprint(info.all()), fmt.Sprint([]locker.AcquiredInfo{{Key: "k", Fence: 1, Waited: 7 * time.Second, Confirmed: true}}))
+		assert.Sure(t, l.Release(t.Context()))
 	})
 }
 
@@ -58,8 +59,8 @@ func TestQueuedGrantIsConfirmed(t *testing.T) {
 				if queued > ttl/2 {
 					want = 1
 				}
-				exactly(t, "confirmations", confirmed, want)
-				sure(t, l.Release(t.Context()))
+				assert.Exactly(t, "confirmations", confirmed, want)
+				assert.Sure(t, l.Release(t.Context()))
 			})
 		})
 	}
@@ -81,13 +82,13 @@ func TestLapsedGrantIsAcquiredAnew(t *testing.T) {
 		c := newClient(t, f, locker.WithTrace(&locker.Trace{Released: released.add}))
 		l := acquire(t, c, "k")
 		synctest.Wait()
-		exactly(t, "releases of leases that nobody had", len(released.all()), 0)
-		exactly(t, "acquisitions", len(f.of("acquire")), 2)
-		exactly(t, "confirmations", len(f.of("renew")), 1)
-		exactly(t, "holders", f.holders(), 1)
-		sure(t, l.Check())
-		sure(t, l.Release(t.Context()))
-		exactly(t, "holders", f.holders(), 0)
+		assert.Exactly(t, "releases of leases that nobody had", len(released.all()), 0)
+		assert.Exactly(t, "acquisitions", len(f.of("acquire")), 2)
+		assert.Exactly(t, "confirmations", len(f.of("renew")), 1)
+		assert.Exactly(t, "holders", f.holders(), 1)
+		assert.Sure(t, l.Check())
+		assert.Sure(t, l.Release(t.Context()))
+		assert.Exactly(t, "holders", f.holders(), 0)
 	})
 }
 
@@ -100,9 +101,9 @@ func TestTryOfLapsedGrant(t *testing.T) {
 			return f.serve(ctx, req)
 		}
 		_, err := newClient(t, f).TryAcquire(t.Context(), "k")
-		matches(t, err, locker.ErrUnavailable)
-		matchesNot(t, err, locker.ErrLost)
-		exactly(t, "holders", f.holders(), 0)
+		assert.Matches(t, err, locker.ErrUnavailable)
+		assert.MatchesNot(t, err, locker.ErrLost)
+		assert.Exactly(t, "holders", f.holders(), 0)
 	})
 }
 
@@ -130,11 +131,11 @@ func TestUnconfirmedGrantIsGivenBack(t *testing.T) {
 				f.acquire, f.renew = f.late(6*time.Second), c.renew
 				began := time.Now()
 				_, err := newClient(t, f).TryAcquire(t.Context(), "k")
-				exactly(t, "took", time.Since(began), c.took)
-				matches(t, err, c.want)
+				assert.Exactly(t, "took", time.Since(began), c.took)
+				assert.Matches(t, err, c.want)
 				synctest.Wait()
-				exactly(t, "holders", f.holders(), 0)
-				exactly(t, "releases", len(f.of("release")), 1)
+				assert.Exactly(t, "holders", f.holders(), 0)
+				assert.Exactly(t, "releases", len(f.of("release")), 1)
 			})
 		})
 	}
@@ -168,20 +169,20 @@ func TestAnsweredTTL(t *testing.T) {
 				}
 				l, err := newClient(t, f, locker.WithTTL(c.asked)).Acquire(t.Context(), "k")
 				if c.err != nil {
-					matches(t, err, c.err)
+					assert.Matches(t, err, c.err)
 					synctest.Wait()
-					exactly(t, "holders", f.holders(), 0)
+					assert.Exactly(t, "holders", f.holders(), 0)
 					return
 				}
-				sure(t, err)
-				exactly(t, "TTL", l.TTL(), c.want)
-				exactly(t, "deadline", time.Until(l.Deadline()), believed(c.want))
+				assert.Sure(t, err)
+				assert.Exactly(t, "TTL", l.TTL(), c.want)
+				assert.Exactly(t, "deadline", time.Until(l.Deadline()), believed(c.want))
 				time.Sleep(c.want)
 				for _, r := range f.of("renew") {
-					exactly(t, "TTL of a renewal", r.ttl, c.want)
+					assert.Exactly(t, "TTL of a renewal", r.ttl, c.want)
 				}
-				sure(t, l.Check())
-				sure(t, l.Release(t.Context()))
+				assert.Sure(t, l.Check())
+				assert.Sure(t, l.Release(t.Context()))
 			})
 		})
 	}
@@ -197,9 +198,9 @@ func TestContextEndsDuringConfirmation(t *testing.T) {
 		defer cancel()
 		began := time.Now()
 		_, err := newClient(t, f).Acquire(ctx, "k")
-		matches(t, err, context.DeadlineExceeded)
-		exactly(t, "took", time.Since(began), 7*time.Second)
+		assert.Matches(t, err, context.DeadlineExceeded)
+		assert.Exactly(t, "took", time.Since(began), 7*time.Second)
 		synctest.Wait()
-		exactly(t, "holders", f.holders(), 0)
+		assert.Exactly(t, "holders", f.holders(), 0)
 	})
 }

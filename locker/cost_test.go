@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/locker"
 )
 
@@ -49,7 +50,7 @@ func TestHeapOfALease(t *testing.T) {
 				} else {
 					all[i], err = client.Acquire(t.Context(), k)
 				}
-				sure(t, err)
+				assert.Sure(t, err)
 			}
 			bytes := (heapInUse() - before) / leases
 			t.Logf("%d bytes of heap per lease %s", bytes, c.name)
@@ -60,7 +61,7 @@ func TestHeapOfALease(t *testing.T) {
 				t.Errorf("%d goroutines for %d leases", n, leases)
 			}
 			for _, l := range all {
-				sure(t, l.Release(t.Context()))
+				assert.Sure(t, l.Release(t.Context()))
 			}
 			clear(all)
 			if left := (int64(heapInUse()) - int64(before)) / leases; left > 16 { // the room in the keeper's heap
@@ -97,12 +98,12 @@ func TestAllocations(t *testing.T) {
 		{"Acquirer.MustAcquire", 1, func() { cycle(a.MustAcquire(), nil) }},
 		{"Client.Acquire", 2, func() { cycle(c.Acquire(ctx, "k")) }}, // and its Acquirer
 	} {
-		exactly(t, "allocations of "+m.name+" and Release", testing.AllocsPerRun(1000, m.f), m.want)
+		assert.Exactly(t, "allocations of "+m.name+" and Release", testing.AllocsPerRun(1000, m.f), m.want)
 	}
 	l, err := a.Acquire(ctx)
-	sure(t, err)
-	exactly(t, "allocations of Check", testing.AllocsPerRun(1000, func() { _ = l.Check() }), 0)
-	sure(t, l.Release(ctx))
+	assert.Sure(t, err)
+	assert.Exactly(t, "allocations of Check", testing.AllocsPerRun(1000, func() { _ = l.Check() }), 0)
+	assert.Sure(t, l.Release(ctx))
 }
 
 func BenchmarkAcquireRelease(b *testing.B) {

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/locker"
 )
 
@@ -45,18 +46,18 @@ func TestDo(t *testing.T) {
 				l := acquire(t, newClient(t, f), "k")
 				err := l.Do(t.Context(), c.f)
 				if c.want == nil {
-					sure(t, err)
+					assert.Sure(t, err)
 				}
-				matches(t, err, c.want...)
-				matchesNot(t, err, c.not...)
+				assert.Matches(t, err, c.want...)
+				assert.MatchesNot(t, err, c.not...)
 				if c.text != "" {
-					exactly(t, "error", err.Error(), c.text)
+					assert.Exactly(t, "error", err.Error(), c.text)
 				}
 				if len(c.want) == 2 && err.Error()[:4] != "boom" {
 					t.Errorf("the error of f does not come first: %v", err)
 				}
 				time.Sleep(ttl)
-				exactly(t, "holders", f.holders(), 0)
+				assert.Exactly(t, "holders", f.holders(), 0)
 			})
 		})
 	}
@@ -69,10 +70,10 @@ func TestDoReleasesOnPanic(t *testing.T) {
 		f := newFake()
 		c := newClient(t, f)
 		func() {
-			defer func() { exactly(t, "panic", recover(), any("boom")) }()
+			defer func() { assert.Exactly(t, "panic", recover(), any("boom")) }()
 			_ = acquire(t, c, "k").Do(t.Context(), func(context.Context) error { panic("boom") })
 		}()
-		exactly(t, "holders", f.holders(), 0)
+		assert.Exactly(t, "holders", f.holders(), 0)
 
 		ctx, cancel := context.WithCancel(t.Context())
 		err := acquire(t, c, "k").Do(ctx, func(ctx context.Context) error {
@@ -80,13 +81,13 @@ func TestDoReleasesOnPanic(t *testing.T) {
 			<-ctx.Done()
 			return ctx.Err()
 		})
-		matches(t, err, context.Canceled)
-		matchesNot(t, err, locker.ErrLost)
-		exactly(t, "holders", f.holders(), 0)
+		assert.Matches(t, err, context.Canceled)
+		assert.MatchesNot(t, err, locker.ErrLost)
+		assert.Exactly(t, "holders", f.holders(), 0)
 
 		f.set(func() { f.release = frozen })
-		sure(t, acquire(t, c, "k").Do(t.Context(), func(context.Context) error { return nil }))
-		exactly(t, "time", f.now(), time.Second)
+		assert.Sure(t, acquire(t, c, "k").Do(t.Context(), func(context.Context) error { return nil }))
+		assert.Exactly(t, "time", f.now(), time.Second)
 	})
 }
 
@@ -94,11 +95,11 @@ func TestDoReleasesOnPanic(t *testing.T) {
 func TestDoOfAReleasedLease(t *testing.T) {
 	f := newFake()
 	l := acquire(t, newClient(t, f), "k")
-	sure(t, l.Do(t.Context(), func(ctx context.Context) error {
+	assert.Sure(t, l.Do(t.Context(), func(ctx context.Context) error {
 		err := l.Release(context.WithoutCancel(ctx)) // which ends now
 		<-ctx.Done()
-		matches(t, context.Cause(ctx), locker.ErrNotHeld)
+		assert.Matches(t, context.Cause(ctx), locker.ErrNotHeld)
 		return err
 	}))
-	exactly(t, "releases", len(f.of("release")), 1)
+	assert.Exactly(t, "releases", len(f.of("release")), 1)
 }

@@ -2,7 +2,6 @@ package locker_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -31,42 +30,6 @@ func acquire(t testing.TB, c *locker.Client, key string, opts ...locker.Option) 
 		t.Fatal(err)
 	}
 	return l
-}
-
-// matches checks that an error matches all the given ones.
-func matches(t testing.TB, err error, wants ...error) {
-	t.Helper()
-	for _, want := range wants {
-		if !errors.Is(err, want) {
-			t.Errorf("the error is %v, want it to match %q", err, want)
-		}
-	}
-}
-
-// matchesNot checks that an error matches none of the given ones.
-func matchesNot(t testing.TB, err error, unwanted ...error) {
-	t.Helper()
-	for _, u := range unwanted {
-		if errors.Is(err, u) {
-			t.Errorf("the error %v matches %q", err, u)
-		}
-	}
-}
-
-// sure checks that there is no error.
-func sure(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// exactly compares two values.
-func exactly[T comparable](t testing.TB, what string, got, want T) {
-	t.Helper()
-	if got != want {
-		t.Errorf("%s: %v, want %v", what, got, want)
-	}
 }
 
 // closed says whether a channel is closed.

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/locker"
 )
 
@@ -35,7 +36,7 @@ func TestParseURL(t *testing.T) {
 			t.Error(err)
 			continue
 		}
-		exactly(t, "query of "+c.url, u.Query.Encode(), c.query)
+		assert.Exactly(t, "query of "+c.url, u.Query.Encode(), c.query)
 		u.Query = nil
 		if !reflect.DeepEqual(u, c.want) {
 			t.Errorf("ParseURL(%q) = %+v, want %+v", c.url, u, c.want)
@@ -61,7 +62,7 @@ func TestParseBadURL(t *testing.T) {
 			t.Errorf("ParseURL(%q) = %+v", s, u)
 			continue
 		}
-		matches(t, err, locker.ErrInvalid)
+		assert.Matches(t, err, locker.ErrInvalid)
 		if strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("the error about %q shows the secret: %v", s, err)
 		}
@@ -75,7 +76,7 @@ func FuzzParseURL(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		u, err := locker.ParseURL(s)
 		if err != nil {
-			matches(t, err, locker.ErrInvalid)
+			assert.Matches(t, err, locker.ErrInvalid)
 			return
 		}
 		if u.Scheme == "" || slices.Contains(u.Hosts, "") || u.Query == nil {
@@ -115,16 +116,16 @@ func TestOpen(t *testing.T) {
 	})
 	config := new(tls.Config)
 	c, err := locker.Open(scheme+"://h1,h2/p?a=b", locker.WithSecret("hunter2"), locker.WithTLS(config), locker.WithTTL(30*time.Second))
-	sure(t, err)
+	assert.Sure(t, err)
 	defer c.Close()
-	exactly(t, "URL", fmt.Sprintf("%v %+v %s %s", got, got, got.Hosts, got.Query), scheme+"://h1,h2/p "+scheme+"://h1,h2/p [h1 h2] map[a:[b]]")
-	exactly(t, "secret", dial.Secret, "hunter2")
-	exactly(t, "TLS", dial.TLS, config)
+	assert.Exactly(t, "URL", fmt.Sprintf("%v %+v %s %s", got, got, got.Hosts, got.Query), scheme+"://h1,h2/p "+scheme+"://h1,h2/p [h1 h2] map[a:[b]]")
+	assert.Exactly(t, "secret", dial.Secret, "hunter2")
+	assert.Exactly(t, "TLS", dial.TLS, config)
 	l, err := c.Acquire(t.Context(), "k")
-	sure(t, err)
-	exactly(t, "TTL", l.TTL(), 30*time.Second)
-	sure(t, l.Release(t.Context()))
-	exactly(t, "calls before the first acquisition", f.of("acquire")[0].op, "acquire")
+	assert.Sure(t, err)
+	assert.Exactly(t, "TTL", l.TTL(), 30*time.Second)
+	assert.Sure(t, l.Release(t.Context()))
+	assert.Exactly(t, "calls before the first acquisition", f.of("acquire")[0].op, "acquire")
 }
 
 // TestOpenFails: with the reason, and without what may be a secret.
@@ -144,7 +145,7 @@ func TestOpenFails(t *testing.T) {
 		{"no url", nil, "must be SCHEME://HOST"},
 	} {
 		_, err := locker.Open(c.url, c.opts...)
-		matches(t, err, locker.ErrInvalid)
+		assert.Matches(t, err, locker.ErrInvalid)
 		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("Open(%q): %v, want %q", c.url, err, c.want)
 		}
@@ -164,8 +165,8 @@ func TestOpenChecksTheOptionsOfTheURL(t *testing.T) {
 	})
 	for i, o := range []locker.Option{locker.WithStopMargin(time.Minute), locker.WithTTL(-1), locker.WithRenewRatio(1)} {
 		_, err := locker.Open(scheme+"://h", o)
-		matches(t, err, locker.ErrInvalid)
-		exactly(t, "closed backends", len(f.of("close")), i+1)
+		assert.Matches(t, err, locker.ErrInvalid)
+		assert.Exactly(t, "closed backends", len(f.of("close")), i+1)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/locker"
 )
 
@@ -67,20 +68,20 @@ func TestOptions(t *testing.T) {
 				client := newClient(t, f, own...)
 				l, err := client.Acquire(t.Context(), "k", opts...)
 				if c.want == "" {
-					sure(t, err)
-					sure(t, l.Check())
-					sure(t, l.Release(t.Context()))
+					assert.Sure(t, err)
+					assert.Sure(t, l.Check())
+					assert.Sure(t, l.Release(t.Context()))
 					continue
 				}
 				_, errTry := client.TryAcquire(t.Context(), "k", opts...)
 				_, errEnqueue := client.Enqueue(t.Context(), "k", opts...)
 				for _, err := range []error{err, errTry, errEnqueue} {
-					matches(t, err, locker.ErrInvalid)
+					assert.Matches(t, err, locker.ErrInvalid)
 					if err == nil || !strings.Contains(err.Error(), c.want) {
 						t.Errorf("the error is %v, want it to contain %q", err, c.want)
 					}
 				}
-				exactly(t, "calls", f.count(), 0)
+				assert.Exactly(t, "calls", f.count(), 0)
 			}
 		})
 	}
@@ -91,8 +92,8 @@ func TestOptionsOfOneAcquisition(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
 		c := newClient(t, f, locker.WithTTL(10*time.Second))
-		exactly(t, "TTL", acquire(t, c, "a", locker.WithTTL(time.Minute)).TTL(), time.Minute)
-		exactly(t, "TTL", acquire(t, c, "b").TTL(), 10*time.Second)
+		assert.Exactly(t, "TTL", acquire(t, c, "a", locker.WithTTL(time.Minute)).TTL(), time.Minute)
+		assert.Exactly(t, "TTL", acquire(t, c, "b").TTL(), 10*time.Second)
 	})
 }
 
@@ -105,7 +106,7 @@ func TestStopMarginOfAnUnknownTTL(t *testing.T) {
 		ctx, cancel := l.Context(t.Context())
 		defer cancel()
 		<-ctx.Done()
-		exactly(t, "stopped at", f.now(), believed(33*time.Second)-33*time.Second/2)
+		assert.Exactly(t, "stopped at", f.now(), believed(33*time.Second)-33*time.Second/2)
 	})
 }
 
@@ -123,7 +124,7 @@ func TestCheckKey(t *testing.T) {
 		}
 	}
 	for _, k := range badKeys {
-		matches(t, locker.CheckKey(k), locker.ErrInvalid)
+		assert.Matches(t, locker.CheckKey(k), locker.ErrInvalid)
 	}
 }
 
@@ -141,7 +142,7 @@ func FuzzCheckKey(f *testing.F) {
 		if err == nil {
 			return
 		}
-		matches(t, err, locker.ErrInvalid)
+		assert.Matches(t, err, locker.ErrInvalid)
 		if strings.IndexFunc(err.Error(), unicode.IsControl) >= 0 {
 			t.Errorf("the error contains control characters: %q", err)
 		}
@@ -153,21 +154,21 @@ func TestErrorText(t *testing.T) {
 	f := newFake()
 	f.acquire = func(context.Context, locker.Request) (locker.Grant, error) { return locker.Grant{}, locker.ErrAuth }
 	_, err := newClient(t, f).Acquire(t.Context(), "k")
-	exactly(t, "error", err.Error(), `distributed: acquire "k" on fake://: authentication refused`)
-	matches(t, locker.ErrDraining, locker.ErrUnavailable)
+	assert.Exactly(t, "error", err.Error(), `distributed: acquire "k" on fake://: authentication refused`)
+	assert.Matches(t, locker.ErrDraining, locker.ErrUnavailable)
 }
 
 // TestInspect: unsupported is said at once.
 func TestInspect(t *testing.T) {
 	_, err := newClient(t, newFake()).Inspect(t.Context())
-	matches(t, err, errors.ErrUnsupported)
-	exactly(t, "error", err.Error(), "distributed: inspect fake://: unsupported operation")
+	assert.Matches(t, err, errors.ErrUnsupported)
+	assert.Exactly(t, "error", err.Error(), "distributed: inspect fake://: unsupported operation")
 	want := locker.Report{Connections: 3}
 	got, err := newClient(t, inspector{newFake(), want, nil}).Inspect(t.Context())
-	sure(t, err)
-	exactly(t, "connections", got.Connections, want.Connections)
+	assert.Sure(t, err)
+	assert.Exactly(t, "connections", got.Connections, want.Connections)
 	_, err = newClient(t, inspector{newFake(), want, errCut}).Inspect(t.Context())
-	matches(t, err, errCut)
+	assert.Matches(t, err, errCut)
 }
 
 type inspector struct {
@@ -189,11 +190,11 @@ func TestDefaultLogger(t *testing.T) {
 		f.session = locker.NewSession(nil)
 		c := locker.New(f, opts...)
 		_, err := c.Acquire(t.Context(), "k")
-		sure(t, err)
+		assert.Sure(t, err)
 		f.session.End(errCut)
-		sure(t, c.Close())
+		assert.Sure(t, c.Close())
 	}
-	exactly(t, "log lines", book.with("lease lost, and nobody listens"), 2)
+	assert.Exactly(t, "log lines", book.with("lease lost, and nobody listens"), 2)
 }
 
 // TestRequests: what an Acquirer refuses.
@@ -215,20 +216,20 @@ func TestRequests(t *testing.T) {
 	} {
 		a, err := c.Acquirer(r.req)
 		if r.want == "" {
-			sure(t, err)
+			assert.Sure(t, err)
 			r.req.TTL = ttl // the Client's
-			exactly(t, "request", a.Request(), r.req)
+			assert.Exactly(t, "request", a.Request(), r.req)
 			continue
 		}
-		matches(t, err, locker.ErrInvalid)
+		assert.Matches(t, err, locker.ErrInvalid)
 		if err != nil && !strings.Contains(err.Error(), r.want) {
 			t.Errorf("the error is %v, want it to contain %q", err, r.want)
 		}
 	}
 	a, err := c.Acquirer(locker.Request{Kind: locker.Exclusive, Key: "k", Limit: 1, Weight: 1, TTL: time.Hour, Try: true})
-	sure(t, err)
+	assert.Sure(t, err)
 	if r := a.Request(); r.TTL != ttl || r.Try {
 		t.Errorf("TTL %v and Try %v of a request are not ignored", r.TTL, r.Try)
 	}
-	exactly(t, "kinds", locker.Exclusive.String()+locker.Counting.String(), "locksemaphore")
+	assert.Exactly(t, "kinds", locker.Exclusive.String()+locker.Counting.String(), "locksemaphore")
 }

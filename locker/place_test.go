@@ -4,6 +4,7 @@ import (
 	"context"
 	"testing"
 
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/locker"
 )
 
@@ -126,6 +127,6 @@ func newQueuer() *queuer { return &queuer{fake: newFake()} }
 func enqueue(t testing.TB, c *locker.Client, key string) *locker.Ticket {
 	t.Helper()
 	ticket, err := c.Enqueue(context.Background(), key)
-	sure(t, err)
+	assert.Sure(t, err)
 	return ticket
 }

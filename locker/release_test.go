@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/locker"
 )
 
@@ -25,16 +26,16 @@ func TestReleaseJoinsTheRenewal(t *testing.T) {
 		l := acquire(t, newClient(t, f), "k")
 		time.Sleep(ttl / 3)
 		r := f.of("renew")
-		exactly(t, "renewals", len(r), 1)
-		sure(t, l.Release(t.Context()))
-		exactly(t, "released at", f.of("release")[0].at, r[0].at+time.Second)
-		exactly(t, "holders", f.holders(), 0)
-		sure(t, l.Err())
-		matches(t, l.Check(), locker.ErrNotHeld)
-		matchesNot(t, l.Check(), locker.ErrLost)
+		assert.Exactly(t, "renewals", len(r), 1)
+		assert.Sure(t, l.Release(t.Context()))
+		assert.Exactly(t, "released at", f.of("release")[0].at, r[0].at+time.Second)
+		assert.Exactly(t, "holders", f.holders(), 0)
+		assert.Sure(t, l.Err())
+		assert.Matches(t, l.Check(), locker.ErrNotHeld)
+		assert.MatchesNot(t, l.Check(), locker.ErrLost)
 		time.Sleep(time.Minute)
-		exactly(t, "renewals", len(f.of("renew")), 1)
-		exactly(t, "Lost is closed", closed(l.Lost()), false)
+		assert.Exactly(t, "renewals", len(f.of("renew")), 1)
+		assert.Exactly(t, "Lost is closed", closed(l.Lost()), false)
 	})
 }
 
@@ -49,13 +50,13 @@ func TestReleaseDoesNotWaitForARenewalForEver(t *testing.T) {
 		stamp := f.of("renew")[0].at
 		began := time.Now()
 		err := l.Release(ctx2(t, 500*time.Millisecond))
-		matches(t, err, context.DeadlineExceeded)
-		exactly(t, "took", time.Since(began), 500*time.Millisecond)
-		matches(t, l.Check(), locker.ErrNotHeld)
+		assert.Matches(t, err, context.DeadlineExceeded)
+		assert.Exactly(t, "took", time.Since(began), 500*time.Millisecond)
+		assert.Matches(t, l.Check(), locker.ErrNotHeld)
 		time.Sleep(ttl / 6)
-		exactly(t, "holders", f.holders(), 0)
-		exactly(t, "released at", f.of("release")[0].at, stamp+ttl/6)
-		exactly(t, "renewals", len(f.of("renew")), 1)
+		assert.Exactly(t, "holders", f.holders(), 0)
+		assert.Exactly(t, "released at", f.of("release")[0].at, stamp+ttl/6)
+		assert.Exactly(t, "renewals", len(f.of("renew")), 1)
 	})
 }
 
@@ -129,8 +130,8 @@ func TestNoRenewalAfterARelease(t *testing.T) {
 		time.Sleep(ttl)
 		o.mu.Lock()
 		defer o.mu.Unlock()
-		exactly(t, "released", len(o.released), goroutines*rounds)
-		exactly(t, "releases", o.releases.Load(), goroutines*rounds)
+		assert.Exactly(t, "released", len(o.released), goroutines*rounds)
+		assert.Exactly(t, "releases", o.releases.Load(), goroutines*rounds)
 		if len(o.faults) > 0 {
 			t.Errorf("%d times, first: %s", len(o.faults), o.faults[0])
 		}
@@ -151,10 +152,10 @@ func TestReleaseIsIdempotent(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	sure(t, l.Release(t.Context()))
-	exactly(t, "releases", len(f.of("release")), 1)
-	exactly(t, "traced", len(released.all()), 1)
-	sure(t, released.all()[0].Err)
+	assert.Sure(t, l.Release(t.Context()))
+	assert.Exactly(t, "releases", len(f.of("release")), 1)
+	assert.Exactly(t, "traced", len(released.all()), 1)
+	assert.Sure(t, released.all()[0].Err)
 }
 
 // TestReleaseOfWhatTheServerForgot: somebody else may have held the key.
@@ -162,12 +163,12 @@ func TestReleaseOfWhatTheServerForgot(t *testing.T) {
 	f := newFake()
 	released := new(record[locker.ReleasedInfo])
 	l := acquire(t, newClient(t, f, locker.WithTrace(&locker.Trace{Released: released.add})), "k")
-	sure(t, f.free(locker.Hold{Kind: locker.Exclusive, Key: "k", Token: l.Token()}))
-	matches(t, l.Release(t.Context()), locker.ErrLost, locker.ErrNotHeld)
-	sure(t, l.Release(t.Context()))
-	exactly(t, "releases", len(f.of("release")), 1)
-	exactly(t, "traced", len(released.all()), 1)
-	matches(t, released.all()[0].Err, locker.ErrLost)
+	assert.Sure(t, f.free(locker.Hold{Kind: locker.Exclusive, Key: "k", Token: l.Token()}))
+	assert.Matches(t, l.Release(t.Context()), locker.ErrLost, locker.ErrNotHeld)
+	assert.Sure(t, l.Release(t.Context()))
+	assert.Exactly(t, "releases", len(f.of("release")), 1)
+	assert.Exactly(t, "traced", len(released.all()), 1)
+	assert.Matches(t, released.all()[0].Err, locker.ErrLost)
 }
 
 // TestReleaseWithACancelledContext still frees the key.
@@ -178,12 +179,12 @@ func TestReleaseWithACancelledContext(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		err := l.Release(ctx)
-		matches(t, err, context.Canceled)
-		exactly(t, "error", err.Error(), `distributed: release "k" on fake://: context canceled (going on in the background)`)
+		assert.Matches(t, err, context.Canceled)
+		assert.Exactly(t, "error", err.Error(), `distributed: release "k" on fake://: context canceled (going on in the background)`)
 		synctest.Wait()
-		exactly(t, "holders", f.holders(), 0)
-		exactly(t, "time", f.now(), 0)
-		sure(t, l.Release(t.Context()))
+		assert.Exactly(t, "holders", f.holders(), 0)
+		assert.Exactly(t, "time", f.now(), 0)
+		assert.Sure(t, l.Release(t.Context()))
 	})
 }
 
@@ -205,20 +206,20 @@ func TestReleaseInAnOutage(t *testing.T) {
 				l := acquire(t, newClient(t, f, locker.WithTrace(&locker.Trace{Released: released.add})), "k")
 				f.set(func() { f.release = release })
 				err := l.Release(ctx2(t, time.Second))
-				matches(t, err, locker.ErrUnavailable)
+				assert.Matches(t, err, locker.ErrUnavailable)
 				if name != "refused" {
-					matches(t, err, context.DeadlineExceeded)
-					exactly(t, "took", f.now(), time.Second)
+					assert.Matches(t, err, context.DeadlineExceeded)
+					assert.Exactly(t, "took", f.now(), time.Second)
 				}
-				exactly(t, "traced before it is answered", len(released.all()), 0)
+				assert.Exactly(t, "traced before it is answered", len(released.all()), 0)
 				time.Sleep(4 * time.Second)
-				exactly(t, "holders", f.holders(), 1)
+				assert.Exactly(t, "holders", f.holders(), 1)
 				f.set(func() { f.release = nil })
 				time.Sleep(3 * time.Second)
-				exactly(t, "holders", f.holders(), 0)
-				exactly(t, "renewals", len(f.of("renew")), 0)
-				exactly(t, "traced", len(released.all()), 1)
-				sure(t, released.all()[0].Err)
+				assert.Exactly(t, "holders", f.holders(), 0)
+				assert.Exactly(t, "renewals", len(f.of("renew")), 0)
+				assert.Exactly(t, "traced", len(released.all()), 1)
+				assert.Sure(t, released.all()[0].Err)
 			})
 		})
 	}
@@ -231,15 +232,15 @@ func TestReleaseIsNotSentAfterTheDeadline(t *testing.T) {
 		f.release = frozen
 		released := new(record[locker.ReleasedInfo])
 		l := acquire(t, newClient(t, f, locker.WithTrace(&locker.Trace{Released: released.add})), "k")
-		matches(t, l.Release(ctx2(t, time.Second)), locker.ErrUnavailable)
+		assert.Matches(t, l.Release(ctx2(t, time.Second)), locker.ErrUnavailable)
 		time.Sleep(time.Minute)
 		for _, r := range f.of("release") {
 			if r.at >= believed(ttl) {
 				t.Errorf("a release was sent at %v", r.at)
 			}
 		}
-		exactly(t, "traced", len(released.all()), 1)
-		matches(t, released.all()[0].Err, locker.ErrUnavailable)
+		assert.Exactly(t, "traced", len(released.all()), 1)
+		assert.Matches(t, released.all()[0].Err, locker.ErrUnavailable)
 	})
 }
 
@@ -250,8 +251,8 @@ func TestReleaseWithoutADeadline(t *testing.T) {
 		f.release = frozen
 		l := acquire(t, newClient(t, f), "k")
 		time.Sleep(time.Second)
-		matches(t, l.Release(context.Background()), locker.ErrUnavailable)
-		exactly(t, "time", f.now(), believed(ttl))
+		assert.Matches(t, l.Release(context.Background()), locker.ErrUnavailable)
+		assert.Exactly(t, "time", f.now(), believed(ttl))
 	})
 }
 
@@ -262,13 +263,13 @@ func TestReleaseRefusedForGood(t *testing.T) {
 		f.release = func(context.Context, locker.Hold) error { return locker.ErrAuth }
 		released := new(record[locker.ReleasedInfo])
 		l := acquire(t, newClient(t, f, locker.WithTrace(&locker.Trace{Released: released.add})), "k")
-		matches(t, l.Release(t.Context()), locker.ErrAuth)
+		assert.Matches(t, l.Release(t.Context()), locker.ErrAuth)
 		time.Sleep(time.Minute)
 		if n := len(f.of("release")); n > 2 {
 			t.Errorf("%d releases", n)
 		}
-		exactly(t, "traced", len(released.all()), 1)
-		matches(t, released.all()[0].Err, locker.ErrAuth)
+		assert.Exactly(t, "traced", len(released.all()), 1)
+		assert.Matches(t, released.all()[0].Err, locker.ErrAuth)
 	})
 }
 
@@ -302,20 +303,20 @@ func TestManyReleasesInALongOutage(t *testing.T) {
 		cancelled, cancel := context.WithCancel(t.Context())
 		cancel()
 		for i := range leases {
-			matches(t, acquire(t, c, fmt.Sprint("k", i)).Release(cancelled), context.Canceled)
+			assert.Matches(t, acquire(t, c, fmt.Sprint("k", i)).Release(cancelled), context.Canceled)
 		}
 		time.Sleep(10 * time.Second)
 		if n := runtime.NumGoroutine() - before; n > 100 {
 			t.Errorf("%d goroutines to give back %d leases", n, leases)
 		}
-		exactly(t, "holders", f.holders(), leases)
+		assert.Exactly(t, "holders", f.holders(), leases)
 		time.Sleep(13 * time.Second)
-		exactly(t, "holders 3 s after the outage", f.holders(), 0)
+		assert.Exactly(t, "holders 3 s after the outage", f.holders(), 0)
 		if most > 64 {
 			t.Errorf("%d releases at the same time", most)
 		}
 		// What comes later is not held up by what is left of an outage.
-		sure(t, acquire(t, c, "later").Release(t.Context()))
+		assert.Sure(t, acquire(t, c, "later").Release(t.Context()))
 	})
 }
 
@@ -337,9 +338,9 @@ func TestFreshReleasesGoFirst(t *testing.T) {
 			_ = acquire(t, c, fmt.Sprint("bad", i)).Release(cancelled)
 		}
 		time.Sleep(20 * time.Second)
-		exactly(t, "holders", f.holders(), 300)
+		assert.Exactly(t, "holders", f.holders(), 300)
 		_ = acquire(t, c, "good").Release(cancelled)
 		time.Sleep(3 * time.Second)
-		exactly(t, "holders", f.holders(), 300)
+		assert.Exactly(t, "holders", f.holders(), 300)
 	})
 }

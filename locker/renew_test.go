@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/locker"
 )
 
@@ -21,7 +22,7 @@ func TestRenewalKeepsALease(t *testing.T) {
 		f := newFake()
 		l := acquire(t, newClient(t, f, locker.WithTTL(time.Minute)), "k")
 		time.Sleep(24 * time.Hour)
-		sure(t, l.Check())
+		assert.Sure(t, l.Check())
 		last := time.Duration(0)
 		renewals := f.of("renew")
 		if n := len(renewals); n < 24*60*3 || n > 24*60*10/3 {
@@ -32,10 +33,10 @@ func TestRenewalKeepsALease(t *testing.T) {
 				t.Fatalf("a renewal %v after the one before", gap)
 			}
 			last = r.at
-			exactly(t, "TTL", r.ttl, time.Minute)
-			exactly(t, "attempt", r.attempt, 1)
+			assert.Exactly(t, "TTL", r.ttl, time.Minute)
+			assert.Exactly(t, "attempt", r.attempt, 1)
 		}
-		sure(t, l.Release(t.Context()))
+		assert.Sure(t, l.Release(t.Context()))
 	})
 }
 
@@ -48,16 +49,16 @@ func TestKeeperWakes(t *testing.T) {
 		for range 3 {
 			l := acquire(t, c, "k")
 			time.Sleep(time.Minute)
-			sure(t, l.Check())
-			sure(t, l.Release(t.Context()))
+			assert.Sure(t, l.Check())
+			assert.Sure(t, l.Release(t.Context()))
 			time.Sleep(time.Minute)
 		}
 		long := acquire(t, c, "long", locker.WithTTL(24*time.Hour))
 		time.Sleep(time.Minute)
 		short := acquire(t, c, "short", locker.WithTTL(100*time.Millisecond))
 		time.Sleep(time.Minute)
-		sure(t, short.Check())
-		sure(t, long.Check())
+		assert.Sure(t, short.Check())
+		assert.Sure(t, long.Check())
 	})
 }
 
@@ -66,12 +67,12 @@ func TestRenewalSaysTheBackendsDefault(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
 		l := acquire(t, newClient(t, f, locker.WithTTL(0)), "k")
-		exactly(t, "TTL asked for", f.of("acquire")[0].ttl, 0)
+		assert.Exactly(t, "TTL asked for", f.of("acquire")[0].ttl, 0)
 		time.Sleep(time.Minute)
 		for _, r := range f.of("renew") {
-			exactly(t, "TTL of a renewal", r.ttl, 33*time.Second)
+			assert.Exactly(t, "TTL of a renewal", r.ttl, 33*time.Second)
 		}
-		sure(t, l.Release(t.Context()))
+		assert.Sure(t, l.Release(t.Context()))
 	})
 }
 
@@ -99,24 +100,24 @@ func TestRenewalFailsAndSucceeds(t *testing.T) {
 					l := acquire(t, newClient(t, f, locker.WithTrace(&locker.Trace{Renewed: infos.add})), "k")
 					lost := l.Lost()
 					time.Sleep(8500 * time.Millisecond)
-					sure(t, l.Check())
+					assert.Sure(t, l.Check())
 					if closed(lost) {
 						t.Error("Lost is closed")
 					}
 					for i, r := range f.of("renew")[:n+1] {
-						exactly(t, "attempt", r.attempt, i+1)
-						exactly(t, "TTL", r.ttl, ttl)
+						assert.Exactly(t, "attempt", r.attempt, i+1)
+						assert.Exactly(t, "TTL", r.ttl, ttl)
 					}
 					traced := infos.all()[:n+1] // in any order: the next attempt may be answered before this one is traced
 					slices.SortFunc(traced, func(a, b locker.RenewedInfo) int { return a.Attempt - b.Attempt })
 					for i, info := range traced {
-						exactly(t, "traced attempt", info.Attempt, i+1)
-						exactly(t, "traced success", info.Err == nil, i == n)
+						assert.Exactly(t, "traced attempt", info.Attempt, i+1)
+						assert.Exactly(t, "traced success", info.Err == nil, i == n)
 					}
 					time.Sleep(time.Minute)
-					sure(t, l.Check())
-					exactly(t, "attempt after a success", f.of("renew")[n+1].attempt, 1)
-					sure(t, l.Release(t.Context()))
+					assert.Sure(t, l.Check())
+					assert.Exactly(t, "attempt after a success", f.of("renew")[n+1].attempt, 1)
+					assert.Sure(t, l.Release(t.Context()))
 				})
 			})
 		}
@@ -131,27 +132,27 @@ func TestRenewalIsNeverAnswered(t *testing.T) {
 		lostAt := new(record[time.Duration])
 		l := acquire(t, newClient(t, f, locker.WithTrace(&locker.Trace{Lost: func(i locker.LostInfo) {
 			lostAt.add(f.now())
-			matches(t, i.Err, locker.ErrLost)
-			exactly(t, "key", i.Key, "k")
+			assert.Matches(t, i.Err, locker.ErrLost)
+			assert.Exactly(t, "key", i.Key, "k")
 		}})), "k")
 		<-l.Lost()
-		exactly(t, "lost at", f.now(), believed(ttl))
-		matches(t, l.Check(), locker.ErrLost)
-		matches(t, l.Err(), locker.ErrLost)
+		assert.Exactly(t, "lost at", f.now(), believed(ttl))
+		assert.Matches(t, l.Check(), locker.ErrLost)
+		assert.Matches(t, l.Err(), locker.ErrLost)
 		synctest.Wait()
-		exactly(t, "traced", fmt.Sprint(lostAt.all()), fmt.Sprint([]time.Duration{believed(ttl)}))
+		assert.Exactly(t, "traced", fmt.Sprint(lostAt.all()), fmt.Sprint([]time.Duration{believed(ttl)}))
 		if n := len(f.of("renew")); n < 4 {
 			t.Errorf("%d attempts before the deadline", n)
 		}
 		for i, r := range f.of("renew") {
-			exactly(t, "attempt", r.attempt, i+1)
+			assert.Exactly(t, "attempt", r.attempt, i+1)
 		}
 		time.Sleep(time.Minute)
 		if n := len(f.of("renew")); n > 6 {
 			t.Errorf("%d attempts: they went on after the loss", n)
 		}
-		matches(t, l.Release(t.Context()), locker.ErrLost)
-		exactly(t, "releases", len(f.of("release")), 0)
+		assert.Matches(t, l.Release(t.Context()), locker.ErrLost)
+		assert.Exactly(t, "releases", len(f.of("release")), 0)
 	})
 }
 
@@ -168,12 +169,12 @@ func TestRenewalIsRefused(t *testing.T) {
 		if at := f.now(); at > ttl/3 {
 			t.Errorf("lost at %v: not at once", at)
 		}
-		matches(t, l.Check(), locker.ErrLost, why)
-		matches(t, l.Err(), locker.ErrLost, why)
+		assert.Matches(t, l.Check(), locker.ErrLost, why)
+		assert.Matches(t, l.Err(), locker.ErrLost, why)
 		f.set(func() { f.renew = nil })
 		time.Sleep(time.Minute)
-		matches(t, l.Check(), locker.ErrLost, why)
-		exactly(t, "renewals", len(f.of("renew")), 1)
+		assert.Matches(t, l.Check(), locker.ErrLost, why)
+		assert.Exactly(t, "renewals", len(f.of("renew")), 1)
 	})
 }
 
@@ -198,21 +199,21 @@ func TestRenewalAnsweredTTL(t *testing.T) {
 				synctest.Wait()
 				stamp := f.of("renew")[0].at
 				if c.want == 0 {
-					matches(t, l.Check(), locker.ErrLost)
+					assert.Matches(t, l.Check(), locker.ErrLost)
 					if !closed(l.Lost()) {
 						t.Error("Lost is open")
 					}
 					return
 				}
-				sure(t, l.Check())
-				exactly(t, "deadline", l.Deadline().Sub(f.start)-stamp, believed(c.want))
-				exactly(t, "TTL", l.TTL(), c.want)
+				assert.Sure(t, l.Check())
+				assert.Exactly(t, "deadline", l.Deadline().Sub(f.start)-stamp, believed(c.want))
+				assert.Exactly(t, "TTL", l.TTL(), c.want)
 				time.Sleep(time.Minute)
-				sure(t, l.Check())
+				assert.Sure(t, l.Check())
 				for _, r := range f.of("renew") {
-					exactly(t, "TTL asked for", r.ttl, ttl)
+					assert.Exactly(t, "TTL asked for", r.ttl, ttl)
 				}
-				sure(t, l.Release(t.Context()))
+				assert.Sure(t, l.Release(t.Context()))
 			})
 		})
 	}
@@ -231,8 +232,8 @@ func TestLateRenewal(t *testing.T) {
 		}
 		l := acquire(t, newClient(t, f), "k")
 		time.Sleep(15 * time.Second)
-		matches(t, l.Check(), locker.ErrLost)
-		exactly(t, "lost", closed(l.Lost()), true)
+		assert.Matches(t, l.Check(), locker.ErrLost)
+		assert.Exactly(t, "lost", closed(l.Lost()), true)
 	})
 }
 
@@ -257,8 +258,8 @@ func TestLossWithoutAListenerIsLogged(t *testing.T) {
 				l := acquire(t, newClient(t, f, locker.WithLogger(slog.New(book)), locker.WithTrace(c.trace)), "k")
 				c.listen(l)
 				time.Sleep(time.Minute)
-				exactly(t, "log lines", book.with(""), c.want)
-				exactly(t, "log lines about the loss", book.with("lease lost"), c.want)
+				assert.Exactly(t, "log lines", book.with(""), c.want)
+				assert.Exactly(t, "log lines about the loss", book.with("lease lost"), c.want)
 			})
 		})
 	}

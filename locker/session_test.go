@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/locker"
 )
 
@@ -20,8 +21,8 @@ func TestSessionEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFake()
 		s, other := locker.NewSession("ref"), locker.NewSession(nil)
-		exactly(t, "ref", s.Ref(), any("ref"))
-		sure(t, s.Err())
+		assert.Exactly(t, "ref", s.Ref(), any("ref"))
+		assert.Sure(t, s.Err())
 		lost := new(record[string])
 		c := newClient(t, f, locker.WithTrace(&locker.Trace{Lost: func(i locker.LostInfo) {
 			if errors.Is(i.Err, errCut) {
@@ -34,7 +35,7 @@ func TestSessionEnds(t *testing.T) {
 			dependent = append(dependent, acquire(t, c, fmt.Sprint("dependent", i)))
 		}
 		gone := acquire(t, c, "gone")
-		sure(t, gone.Release(t.Context()))
+		assert.Sure(t, gone.Release(t.Context()))
 		f.set(func() { f.session = other })
 		elsewhere := acquire(t, c, "elsewhere")
 		f.set(func() { f.session = nil })
@@ -43,20 +44,20 @@ func TestSessionEnds(t *testing.T) {
 
 		s.End(errCut)
 		s.End(errors.New("another cause"))
-		matches(t, s.Err(), locker.ErrLost, errCut)
+		assert.Matches(t, s.Err(), locker.ErrLost, errCut)
 		for _, l := range dependent {
-			matches(t, l.Check(), locker.ErrLost, errCut)
-			exactly(t, "Lost is closed", closed(l.Lost()), true)
-			matches(t, l.Release(t.Context()), locker.ErrLost, errCut)
+			assert.Matches(t, l.Check(), locker.ErrLost, errCut)
+			assert.Exactly(t, "Lost is closed", closed(l.Lost()), true)
+			assert.Matches(t, l.Release(t.Context()), locker.ErrLost, errCut)
 		}
-		exactly(t, "traced", len(lost.all()), len(dependent))
-		sure(t, gone.Err())
-		sure(t, elsewhere.Check())
-		sure(t, free.Check())
-		exactly(t, "calls", f.count(), before)
+		assert.Exactly(t, "traced", len(lost.all()), len(dependent))
+		assert.Sure(t, gone.Err())
+		assert.Sure(t, elsewhere.Check())
+		assert.Sure(t, free.Check())
+		assert.Exactly(t, "calls", f.count(), before)
 		time.Sleep(time.Minute)
-		sure(t, elsewhere.Check())
-		sure(t, free.Check())
+		assert.Sure(t, elsewhere.Check())
+		assert.Sure(t, free.Check())
 	})
 }
 
@@ -78,14 +79,14 @@ func TestSessionEndsWithTheGrant(t *testing.T) {
 		book := newLogbook()
 		c := newClient(t, f, locker.WithLogger(newLogger(book)))
 		_, err := c.TryAcquire(t.Context(), "k")
-		matches(t, err, locker.ErrUnavailable)
-		matchesNot(t, err, locker.ErrLost)
+		assert.Matches(t, err, locker.ErrUnavailable)
+		assert.MatchesNot(t, err, locker.ErrLost)
 		f.set(func() { f.calls = nil })
 		l := acquire(t, c, "k")
-		exactly(t, "acquisitions", len(f.of("acquire")), 2)
-		sure(t, l.Check())
-		sure(t, l.Release(t.Context()))
-		exactly(t, "losses logged", book.with("nobody listens"), 0)
+		assert.Exactly(t, "acquisitions", len(f.of("acquire")), 2)
+		assert.Sure(t, l.Check())
+		assert.Sure(t, l.Release(t.Context()))
+		assert.Exactly(t, "losses logged", book.with("nobody listens"), 0)
 	})
 }
 
@@ -95,8 +96,8 @@ func TestSessionEndsWithoutACause(t *testing.T) {
 	f.session = locker.NewSession(nil)
 	l := acquire(t, newClient(t, f), "k")
 	f.session.End(nil)
-	matches(t, l.Check(), locker.ErrLost)
-	exactly(t, "cause", f.session.Err().Error(), "lease lost: session ended")
+	assert.Matches(t, l.Check(), locker.ErrLost)
+	assert.Exactly(t, "cause", f.session.Err().Error(), "lease lost: session ended")
 }
 
 // TestSessionEndsWhileLeasesComeAndGo: whoever holds a lease of a session that
@@ -113,18 +114,18 @@ func TestSessionEndsWhileLeasesComeAndGo(t *testing.T) {
 				for n := range 20 {
 					l, err := c.TryAcquire(context.Background(), fmt.Sprint("k", i, "-", n))
 					if err != nil {
-						matches(t, err, locker.ErrUnavailable)
+						assert.Matches(t, err, locker.ErrUnavailable)
 						return
 					}
 					if n%2 == 0 {
 						if err := l.Release(context.Background()); err != nil {
-							matches(t, err, locker.ErrLost, errCut)
+							assert.Matches(t, err, locker.ErrLost, errCut)
 						}
 						continue
 					}
 					if s.Err() != nil {
 						<-l.Lost() // at once, or the test hangs
-						matches(t, l.Check(), locker.ErrLost, errCut)
+						assert.Matches(t, l.Check(), locker.ErrLost, errCut)
 					}
 				}
 			})
@@ -132,7 +133,7 @@ func TestSessionEndsWhileLeasesComeAndGo(t *testing.T) {
 		wg.Go(func() { s.End(errCut) })
 		wg.Wait()
 		_, err := c.TryAcquire(t.Context(), "late")
-		matches(t, err, locker.ErrUnavailable)
+		assert.Matches(t, err, locker.ErrUnavailable)
 	}
 }
 
@@ -172,18 +173,18 @@ func TestOneLossOfManyReasons(t *testing.T) {
 			err := l.Err()
 			<-ctx.Done()
 			if released {
-				sure(t, err)
-				exactly(t, "Lost is closed", closed(lost), false)
-				exactly(t, "losses", len(losses.all()), 0)
+				assert.Sure(t, err)
+				assert.Exactly(t, "Lost is closed", closed(lost), false)
+				assert.Exactly(t, "losses", len(losses.all()), 0)
 			} else {
-				matches(t, err, locker.ErrLost)
-				exactly(t, "Lost is closed", closed(lost), true)
-				exactly(t, "losses", len(losses.all()), 1)
-				exactly(t, "cause", losses.all()[0], err)
+				assert.Matches(t, err, locker.ErrLost)
+				assert.Exactly(t, "Lost is closed", closed(lost), true)
+				assert.Exactly(t, "losses", len(losses.all()), 1)
+				assert.Exactly(t, "cause", losses.all()[0], err)
 			}
 			time.Sleep(time.Minute)
-			sure(t, c.Close())
-			exactly(t, "cause", l.Err(), err)
+			assert.Sure(t, c.Close())
+			assert.Exactly(t, "cause", l.Err(), err)
 		})
 		if t.Failed() {
 			t.Fatalf("run %d", i)
@@ -217,6 +218,6 @@ func TestSessionEndsUnderTheBackendsLock(t *testing.T) {
 		b.big.Lock()
 		s.End(errCut)
 		b.big.Unlock()
-		sure(t, c.Close())
+		assert.Sure(t, c.Close())
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/locker"
 )
 
@@ -16,8 +17,8 @@ import (
 func TestEnqueueWithoutAQueuer(t *testing.T) {
 	f := newFake()
 	_, err := newClient(t, f).Enqueue(t.Context(), "k")
-	matches(t, err, errors.ErrUnsupported)
-	exactly(t, "calls", f.count(), 0)
+	assert.Matches(t, err, errors.ErrUnsupported)
+	assert.Exactly(t, "calls", f.count(), 0)
 }
 
 // TestTicket: enqueue, tell somebody, wait.
@@ -26,27 +27,27 @@ func TestTicket(t *testing.T) {
 		q := newQueuer()
 		c := newClient(t, q)
 		first := enqueue(t, c, "k")
-		exactly(t, "Acquired of a free key", first.Acquired(), true)
+		assert.Exactly(t, "Acquired of a free key", first.Acquired(), true)
 		second := enqueue(t, c, "k")
-		exactly(t, "Acquired of a held key", second.Acquired(), false)
+		assert.Exactly(t, "Acquired of a held key", second.Acquired(), false)
 		time.Sleep(2 * time.Second)
 		stamp := time.Now()
 		l, err := first.Wait(t.Context())
-		sure(t, err)
-		exactly(t, "deadline", l.Deadline().Sub(stamp), believed(ttl))
-		exactly(t, "confirmations", len(q.of("renew")), 0)
+		assert.Sure(t, err)
+		assert.Exactly(t, "deadline", l.Deadline().Sub(stamp), believed(ttl))
+		assert.Exactly(t, "confirmations", len(q.of("renew")), 0)
 		_, err = first.Wait(t.Context())
-		matches(t, err, locker.ErrNotHeld)
-		sure(t, first.Cancel(t.Context())) // does nothing any more
-		sure(t, l.Check())
+		assert.Matches(t, err, locker.ErrNotHeld)
+		assert.Sure(t, first.Cancel(t.Context())) // does nothing any more
+		assert.Sure(t, l.Check())
 		time.AfterFunc(time.Minute, func() { l.Release(context.Background()) })
 		m, err := second.Wait(t.Context())
-		sure(t, err)
-		exactly(t, "waited", q.now(), 62*time.Second)
-		exactly(t, "left", time.Until(m.Deadline()), believed(ttl))
-		sure(t, m.Release(t.Context()))
-		exactly(t, "holders", q.holders(), 0)
-		exactly(t, "waiters", q.waiting(), 0)
+		assert.Sure(t, err)
+		assert.Exactly(t, "waited", q.now(), 62*time.Second)
+		assert.Exactly(t, "left", time.Until(m.Deadline()), believed(ttl))
+		assert.Sure(t, m.Release(t.Context()))
+		assert.Exactly(t, "holders", q.holders(), 0)
+		assert.Exactly(t, "waiters", q.waiting(), 0)
 	})
 }
 
@@ -58,9 +59,9 @@ func TestForgottenTicket(t *testing.T) {
 		enqueue(t, c, "k")
 		enqueue(t, c, "k")
 		l := acquire(t, c, "k")
-		exactly(t, "waited", q.now(), 2*ttl)
-		exactly(t, "renewals but for one confirmation", len(q.of("renew")), 1)
-		sure(t, l.Release(t.Context()))
+		assert.Exactly(t, "waited", q.now(), 2*ttl)
+		assert.Exactly(t, "renewals but for one confirmation", len(q.of("renew")), 1)
+		assert.Sure(t, l.Release(t.Context()))
 	})
 }
 
@@ -74,13 +75,13 @@ func TestTicketWhoseTurnPassed(t *testing.T) {
 		other := acquire(t, c, "k")
 		time.AfterFunc(5*time.Second, func() { other.Release(context.Background()) })
 		l, err := ticket.Wait(t.Context())
-		sure(t, err)
-		sure(t, l.Check())
-		exactly(t, "waits", len(q.of("wait")), 1)
-		exactly(t, "acquisitions", len(q.of("acquire")), 2)
-		exactly(t, "at", q.now(), 16*time.Second)
-		sure(t, l.Release(t.Context()))
-		exactly(t, "holders", q.holders(), 0)
+		assert.Sure(t, err)
+		assert.Sure(t, l.Check())
+		assert.Exactly(t, "waits", len(q.of("wait")), 1)
+		assert.Exactly(t, "acquisitions", len(q.of("acquire")), 2)
+		assert.Exactly(t, "at", q.now(), 16*time.Second)
+		assert.Sure(t, l.Release(t.Context()))
+		assert.Exactly(t, "holders", q.holders(), 0)
 	})
 }
 
@@ -90,7 +91,7 @@ func TestTicketWhosePlaceBroke(t *testing.T) {
 		q := newQueuer()
 		q.waits = func(ctx context.Context, p *fakePlace) (locker.Grant, error) {
 			time.Sleep(time.Second)
-			sure(t, p.Cancel(ctx)) // as a server does when a connection closes
+			assert.Sure(t, p.Cancel(ctx)) // as a server does when a connection closes
 			return locker.Grant{}, fmt.Errorf("%w: connection reset", locker.ErrUnavailable)
 		}
 		q.acquire = func(ctx context.Context, req locker.Request) (locker.Grant, error) {
@@ -102,13 +103,13 @@ func TestTicketWhosePlaceBroke(t *testing.T) {
 		acquired := new(record[locker.AcquiredInfo])
 		ticket := enqueue(t, newClient(t, q, locker.WithTrace(&locker.Trace{Acquired: acquired.add})), "k")
 		l, err := ticket.Wait(t.Context())
-		sure(t, err)
-		exactly(t, "waits", len(q.of("wait")), 1)
+		assert.Sure(t, err)
+		assert.Exactly(t, "waits", len(q.of("wait")), 1)
 		if w := acquired.all()[0].Waited; w < 10*time.Second {
 			t.Errorf("the trace says that the wait took %v", w)
 		}
-		sure(t, l.Release(t.Context()))
-		exactly(t, "holders", q.holders(), 0)
+		assert.Sure(t, l.Release(t.Context()))
+		assert.Exactly(t, "holders", q.holders(), 0)
 	})
 }
 
@@ -119,22 +120,22 @@ func TestTicketCancel(t *testing.T) {
 		q := newQueuer()
 		c := newClient(t, q)
 		free, place := enqueue(t, c, "k"), enqueue(t, c, "k")
-		sure(t, place.Cancel(t.Context()))
-		exactly(t, "waiters", q.waiting(), 0)
-		exactly(t, "holders", q.holders(), 1)
-		sure(t, free.Cancel(t.Context()))
-		sure(t, free.Cancel(t.Context()))
-		exactly(t, "holders", q.holders(), 0)
-		exactly(t, "cancels", len(q.of("cancel")), 2)
+		assert.Sure(t, place.Cancel(t.Context()))
+		assert.Exactly(t, "waiters", q.waiting(), 0)
+		assert.Exactly(t, "holders", q.holders(), 1)
+		assert.Sure(t, free.Cancel(t.Context()))
+		assert.Sure(t, free.Cancel(t.Context()))
+		assert.Exactly(t, "holders", q.holders(), 0)
+		assert.Exactly(t, "cancels", len(q.of("cancel")), 2)
 		_, err := free.Wait(t.Context())
-		matches(t, err, locker.ErrNotHeld)
+		assert.Matches(t, err, locker.ErrNotHeld)
 
 		l := acquire(t, c, "k")
 		place = enqueue(t, c, "k")
-		sure(t, l.Release(t.Context()))
-		exactly(t, "holders", q.holders(), 1) // the turn has come
-		sure(t, place.Cancel(t.Context()))
-		exactly(t, "holders", q.holders(), 0)
+		assert.Sure(t, l.Release(t.Context()))
+		assert.Exactly(t, "holders", q.holders(), 1) // the turn has come
+		assert.Sure(t, place.Cancel(t.Context()))
+		assert.Exactly(t, "holders", q.holders(), 0)
 
 		l = acquire(t, c, "k")
 		place = enqueue(t, c, "k")
@@ -144,12 +145,12 @@ func TestTicketCancel(t *testing.T) {
 			waited <- err
 		}()
 		synctest.Wait()
-		exactly(t, "waiters", q.waiting(), 1)
-		sure(t, place.Cancel(t.Context()))
-		matches(t, <-waited, context.Canceled)
-		exactly(t, "waiters", q.waiting(), 0)
-		sure(t, l.Release(t.Context()))
-		exactly(t, "holders", q.holders(), 0)
+		assert.Exactly(t, "waiters", q.waiting(), 1)
+		assert.Sure(t, place.Cancel(t.Context()))
+		assert.Matches(t, <-waited, context.Canceled)
+		assert.Exactly(t, "waiters", q.waiting(), 0)
+		assert.Sure(t, l.Release(t.Context()))
+		assert.Exactly(t, "holders", q.holders(), 0)
 	})
 }
 
@@ -162,20 +163,20 @@ func TestTicketCancelOfAFrozenBackend(t *testing.T) {
 		cancelled, cancel := context.WithCancel(t.Context())
 		cancel()
 		if err := enqueue(t, c, "k").Cancel(cancelled); err != nil { // the answer may have been there already
-			matches(t, err, context.Canceled)
+			assert.Matches(t, err, context.Canceled)
 		}
 		synctest.Wait()
-		exactly(t, "holders", q.holders(), 0)
+		assert.Exactly(t, "holders", q.holders(), 0)
 
 		q.cancels = func(ctx context.Context, _ *fakePlace) error {
 			<-ctx.Done()
 			return ctx.Err()
 		}
 		began := time.Now()
-		matches(t, enqueue(t, c, "k").Cancel(ctx2(t, 100*time.Millisecond)), context.DeadlineExceeded)
-		exactly(t, "took", time.Since(began), 100*time.Millisecond)
-		matches(t, enqueue(t, c, "k").Cancel(context.Background()), context.DeadlineExceeded)
-		exactly(t, "took", time.Since(began), 1100*time.Millisecond)
+		assert.Matches(t, enqueue(t, c, "k").Cancel(ctx2(t, 100*time.Millisecond)), context.DeadlineExceeded)
+		assert.Exactly(t, "took", time.Since(began), 100*time.Millisecond)
+		assert.Matches(t, enqueue(t, c, "k").Cancel(context.Background()), context.DeadlineExceeded)
+		assert.Exactly(t, "took", time.Since(began), 1100*time.Millisecond)
 	})
 }
 
@@ -186,18 +187,18 @@ func TestTicketWaitEnds(t *testing.T) {
 		c := newClient(t, q)
 		l := acquire(t, c, "k")
 		_, err := enqueue(t, c, "k").Wait(ctx2(t, time.Second))
-		matches(t, err, context.DeadlineExceeded, locker.ErrLocked)
-		exactly(t, "waiters", q.waiting(), 0)
+		assert.Matches(t, err, context.DeadlineExceeded, locker.ErrLocked)
+		assert.Exactly(t, "waiters", q.waiting(), 0)
 
 		ticket, err := c.Enqueue(t.Context(), "k", locker.WithWait(time.Second))
-		sure(t, err)
+		assert.Sure(t, err)
 		time.Sleep(2 * time.Second) // the wait has not begun
 		_, err = ticket.Wait(t.Context())
-		matches(t, err, locker.ErrLocked)
-		matchesNot(t, err, context.DeadlineExceeded)
-		exactly(t, "at", q.now(), 4*time.Second)
-		exactly(t, "waiters", q.waiting(), 0)
-		sure(t, l.Release(t.Context()))
+		assert.Matches(t, err, locker.ErrLocked)
+		assert.MatchesNot(t, err, context.DeadlineExceeded)
+		assert.Exactly(t, "at", q.now(), 4*time.Second)
+		assert.Exactly(t, "waiters", q.waiting(), 0)
+		assert.Sure(t, l.Release(t.Context()))
 	})
 }
 
@@ -211,18 +212,18 @@ func TestTicketCollectsLate(t *testing.T) {
 			return p.collect(ctx)
 		}
 		l, err := enqueue(t, newClient(t, q), "k").Wait(t.Context())
-		sure(t, err)
-		exactly(t, "confirmations", len(q.of("renew")), 1)
-		exactly(t, "left", time.Until(l.Deadline()), believed(ttl))
-		sure(t, l.Release(t.Context()))
+		assert.Sure(t, err)
+		assert.Exactly(t, "confirmations", len(q.of("renew")), 1)
+		assert.Exactly(t, "left", time.Until(l.Deadline()), believed(ttl))
+		assert.Sure(t, l.Release(t.Context()))
 
 		q.mu.Lock()
 		q.renew = func(_ context.Context, rs []locker.Renewal) { rs[0].Err = errCut }
 		q.mu.Unlock()
 		_, err = enqueue(t, newClient(t, q), "k").Wait(t.Context())
-		matches(t, err, errCut)
+		assert.Matches(t, err, errCut)
 		synctest.Wait()
-		exactly(t, "holders", q.holders(), 0)
+		assert.Exactly(t, "holders", q.holders(), 0)
 	})
 }
 
@@ -238,13 +239,13 @@ func TestEnqueueRidesOutAnOutage(t *testing.T) {
 		}
 		c := newClient(t, q)
 		_, err := c.Enqueue(ctx2(t, time.Second), "k")
-		matches(t, err, context.DeadlineExceeded, locker.ErrUnavailable)
+		assert.Matches(t, err, context.DeadlineExceeded, locker.ErrUnavailable)
 		ticket := enqueue(t, c, "k")
-		exactly(t, "Acquired", ticket.Acquired(), true)
-		sure(t, ticket.Cancel(t.Context()))
+		assert.Exactly(t, "Acquired", ticket.Acquired(), true)
+		assert.Sure(t, ticket.Cancel(t.Context()))
 		q.enqueue = func(context.Context, locker.Request) (locker.Place, error) { return nil, locker.ErrAuth }
 		_, err = c.Enqueue(t.Context(), "k")
-		matches(t, err, locker.ErrAuth)
+		assert.Matches(t, err, locker.ErrAuth)
 	})
 }
 
@@ -261,14 +262,14 @@ func TestTicketAndClose(t *testing.T) {
 			waited <- err
 		}()
 		synctest.Wait()
-		sure(t, c.Close())
+		assert.Sure(t, c.Close())
 		err := <-waited
-		matches(t, err, locker.ErrClosed)
+		assert.Matches(t, err, locker.ErrClosed)
 		_, err = unused.Wait(t.Context())
-		matches(t, err, locker.ErrClosed)
+		assert.Matches(t, err, locker.ErrClosed)
 		_, err = c.Enqueue(t.Context(), "k")
-		matches(t, err, locker.ErrClosed)
-		exactly(t, "time", q.now(), 0)
+		assert.Matches(t, err, locker.ErrClosed)
+		assert.Exactly(t, "time", q.now(), 0)
 	})
 }
 
@@ -283,7 +284,7 @@ func TestTicketIsSafeForConcurrentUse(t *testing.T) {
 			for i := range 6 {
 				wg.Go(func() {
 					if i == 0 {
-						sure(t, ticket.Cancel(context.Background()))
+						assert.Sure(t, ticket.Cancel(context.Background()))
 						return
 					}
 					if l, err := ticket.Wait(context.Background()); err == nil {
@@ -297,7 +298,7 @@ func TestTicketIsSafeForConcurrentUse(t *testing.T) {
 			if n > 1 {
 				t.Errorf("%d leases of one ticket", n)
 			}
-			exactly(t, "holders", q.holders(), n)
+			assert.Exactly(t, "holders", q.holders(), n)
 		})
 	}
 }
@@ -317,13 +318,13 @@ func TestTicketWaitWithADoneContext(t *testing.T) {
 			cancelled, cancel := context.WithCancel(t.Context())
 			cancel()
 			_, err := ticket.Wait(cancelled)
-			matches(t, err, context.Canceled)
-			exactly(t, "took", q.now(), 0)
+			assert.Matches(t, err, context.Canceled)
+			assert.Exactly(t, "took", q.now(), 0)
 			synctest.Wait()
-			exactly(t, "waits", len(q.of("wait")), 0)
-			exactly(t, "cancels", len(q.of("cancel")), 1)
+			assert.Exactly(t, "waits", len(q.of("wait")), 0)
+			assert.Exactly(t, "cancels", len(q.of("cancel")), 1)
 			if !slow {
-				exactly(t, "holders", q.holders(), 0)
+				assert.Exactly(t, "holders", q.holders(), 0)
 			}
 		})
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/locker"
 )
 
@@ -35,7 +36,7 @@ func TestSecretsAreNotPrinted(t *testing.T) {
 	}
 	c := newClient(t, f, locker.WithSecret("hunter2"))
 	l := acquire(t, c, "k")
-	exactly(t, "token", l.Token(), secretToken)
+	assert.Exactly(t, "token", l.Token(), secretToken)
 	token := secretToken
 	for name, v := range map[string]any{
 		"Token":       token,
@@ -71,7 +72,7 @@ func TestSecretsAreNotPrinted(t *testing.T) {
 			t.Errorf("slog of %s shows %s in %s", name, leaks(s), s)
 		}
 	}
-	matches(t, l.Release(t.Context()), locker.ErrNotHeld) // it does not know that token
+	assert.Matches(t, l.Release(t.Context()), locker.ErrNotHeld) // it does not know that token
 }
 
 // TestClientKeepsNoSecret: what only Open needs is not kept where a dump of the
@@ -92,11 +93,11 @@ func TestClientKeepsNoSecret(t *testing.T) {
 // token is refused.
 func TestTokenText(t *testing.T) {
 	const text = "deadbeef0405060708090a0b0c0d0efa"
-	exactly(t, "hex", secretToken.Hex(), text)
+	assert.Exactly(t, "hex", secretToken.Hex(), text)
 	got, err := locker.ParseToken(text)
-	sure(t, err)
-	exactly(t, "token", got, secretToken)
-	exactly(t, "string", secretToken.String(), "redacted")
+	assert.Sure(t, err)
+	assert.Exactly(t, "token", got, secretToken)
+	assert.Exactly(t, "string", secretToken.String(), "redacted")
 	for _, bad := range []string{"", "deadbeef", text + "0", text[1:], text[:31] + "g", text[:30] + "\n0", strings.Repeat("é", 16), "0x" + text[2:]} {
 		got, err := locker.ParseToken(bad)
 		if err == nil || got != (locker.Token{}) {
@@ -109,9 +110,9 @@ func TestTokenText(t *testing.T) {
 func TestLeaseIsPrintedAsItsKey(t *testing.T) {
 	l := acquire(t, newClient(t, newFake()), "k")
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%d", "%x"} {
-		exactly(t, verb, fmt.Sprintf(verb, l), `lease of "k" on fake://`)
+		assert.Exactly(t, verb, fmt.Sprintf(verb, l), `lease of "k" on fake://`)
 	}
-	sure(t, l.Release(t.Context()))
+	assert.Sure(t, l.Release(t.Context()))
 }
 
 func FuzzParseToken(f *testing.F) {

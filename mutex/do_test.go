@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/locker"
 	"github.com/distributed-go/distributed/memory"
 	"github.com/distributed-go/distributed/mutex"
@@ -24,14 +25,14 @@ func TestDo(t *testing.T) {
 	mu := mutex.New(newClient(t, s), "k")
 	type key struct{}
 	err := mu.Do(context.WithValue(t.Context(), key{}, 1), func(ctx context.Context) error {
-		sure(t, ctx.Err())
-		exactly(t, "value", ctx.Value(key{}), any(1))
-		sure(t, mu.Lease().Check())
-		exactly(t, "TryLock", mu.TryLock(), false)
+		assert.Sure(t, ctx.Err())
+		assert.Exactly(t, "value", ctx.Value(key{}), any(1))
+		assert.Sure(t, mu.Lease().Check())
+		assert.Exactly(t, "TryLock", mu.TryLock(), false)
 		return errBoom
 	})
-	exactly(t, "error", err, errBoom)
-	sure(t, mu.Do(t.Context(), func(context.Context) error { return nil }))
+	assert.Exactly(t, "error", err, errBoom)
+	assert.Sure(t, mu.Do(t.Context(), func(context.Context) error { return nil }))
 	if mu.Lease() != nil {
 		t.Error("there is a lease after Do")
 	}
@@ -49,7 +50,7 @@ func TestDoWithoutTheLock(t *testing.T) {
 			return nil
 		}
 		for _, mu := range []*mutex.Mutex{a, b} {
-			matches(t, mu.Do(within(t, time.Second), f), locker.ErrLocked, context.DeadlineExceeded)
+			assert.Matches(t, mu.Do(within(t, time.Second), f), locker.ErrLocked, context.DeadlineExceeded)
 		}
 		a.Unlock()
 		free(t, s)
@@ -61,7 +62,7 @@ func TestDoUnlocks(t *testing.T) {
 	s := memory.NewServer()
 	mu := mutex.New(newClient(t, s), "k")
 	func() {
-		defer func() { exactly(t, "panic", recover(), any("boom")) }()
+		defer func() { assert.Exactly(t, "panic", recover(), any("boom")) }()
 		_ = mu.Do(t.Context(), func(context.Context) error { panic("boom") })
 	}()
 	free(t, s)
@@ -72,7 +73,7 @@ func TestDoUnlocks(t *testing.T) {
 	}()
 	<-done
 	free(t, s)
-	exactly(t, "TryLock", mu.TryLock(), true)
+	assert.Exactly(t, "TryLock", mu.TryLock(), true)
 	mu.Unlock()
 }
 
@@ -88,20 +89,20 @@ func TestDoAndALoss(t *testing.T) {
 			err := mu.Do(t.Context(), func(ctx context.Context) error {
 				b.Disconnect()
 				<-ctx.Done()
-				matches(t, context.Cause(ctx), locker.ErrLost)
+				assert.Matches(t, context.Cause(ctx), locker.ErrLost)
 				return fails
 			})
-			matches(t, err, locker.ErrLost)
+			assert.Matches(t, err, locker.ErrLost)
 			if fails != nil {
-				matches(t, err, fails)
+				assert.Matches(t, err, fails)
 				if text := err.Error(); text[:5] != "boom\n" {
 					t.Errorf("f's error does not come first: %s", text)
 				}
 			}
-			exactly(t, "TryLock", mu.TryLock(), true)
+			assert.Exactly(t, "TryLock", mu.TryLock(), true)
 			mu.Unlock()
 			free(t, s)
-			sure(t, c.Close())
+			assert.Sure(t, c.Close())
 		}
 	})
 }
@@ -110,18 +111,18 @@ func TestDoAndALoss(t *testing.T) {
 func TestDoUnlockedByF(t *testing.T) {
 	s := memory.NewServer()
 	mu := mutex.New(newClient(t, s), "k")
-	sure(t, mu.Do(t.Context(), func(context.Context) error {
+	assert.Sure(t, mu.Do(t.Context(), func(context.Context) error {
 		mu.Unlock()
 		return nil
 	}))
 	free(t, s)
-	sure(t, mu.Do(t.Context(), func(context.Context) error {
+	assert.Sure(t, mu.Do(t.Context(), func(context.Context) error {
 		mu.Unlock()
 		mu.Lock()
 		return nil
 	}))
-	sure(t, mu.Lease().Check()) // that of f's Lock
-	exactly(t, "TryLock", mu.TryLock(), false)
+	assert.Sure(t, mu.Lease().Check()) // that of f's Lock
+	assert.Exactly(t, "TryLock", mu.TryLock(), false)
 	mu.Unlock()
 	free(t, s)
 }
@@ -142,7 +143,7 @@ func TestDoUnlockedByOthers(t *testing.T) {
 	})
 	for range 4000 {
 		if err := mu.Do(t.Context(), func(context.Context) error { return nil }); err != nil {
-			matches(t, err, locker.ErrLost) // released by the other
+			assert.Matches(t, err, locker.ErrLost) // released by the other
 		}
 	}
 	stop.Store(true)
@@ -157,11 +158,11 @@ func TestDoInAnOutage(t *testing.T) {
 		s := memory.NewServer()
 		mu := mutex.New(newClient(t, s), "k")
 		began := time.Now()
-		sure(t, mu.Do(t.Context(), func(context.Context) error {
+		assert.Sure(t, mu.Do(t.Context(), func(context.Context) error {
 			s.Freeze()
 			return nil
 		}))
-		exactly(t, "took", time.Since(began), time.Second)
+		assert.Exactly(t, "took", time.Since(began), time.Second)
 		s.Thaw()
 		time.Sleep(2 * time.Second)
 		free(t, s)
@@ -178,7 +179,7 @@ func TestDoWithAContextThatEnds(t *testing.T) {
 		<-ctx.Done()
 		return context.Cause(ctx)
 	})
-	matches(t, err, context.Canceled)
-	matchesNot(t, err, locker.ErrLost)
+	assert.Matches(t, err, context.Canceled)
+	assert.MatchesNot(t, err, locker.ErrLost)
 	free(t, s)
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/internal/leaktest"
 	"github.com/distributed-go/distributed/locker"
 	"github.com/distributed-go/distributed/memory"
@@ -24,42 +25,6 @@ func newClient(t testing.TB, s *memory.Server, opts ...locker.Option) *locker.Cl
 	c := locker.New(s.Backend(), append([]locker.Option{locker.WithTTL(ttl), quiet}, opts...)...)
 	t.Cleanup(func() { c.Close() })
 	return c
-}
-
-// matches checks that an error matches all the given ones.
-func matches(t testing.TB, err error, wants ...error) {
-	t.Helper()
-	for _, want := range wants {
-		if !errors.Is(err, want) {
-			t.Errorf("the error is %v, want it to match %q", err, want)
-		}
-	}
-}
-
-// matchesNot checks that an error matches none of the given ones.
-func matchesNot(t testing.TB, err error, unwanted ...error) {
-	t.Helper()
-	for _, u := range unwanted {
-		if errors.Is(err, u) {
-			t.Errorf("the error %v matches %q", err, u)
-		}
-	}
-}
-
-// sure checks that there is no error.
-func sure(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// exactly compares two values.
-func exactly[T comparable](t testing.TB, what string, got, want T) {
-	t.Helper()
-	if got != want {
-		t.Errorf("%s: %v, want %v", what, got, want)
-	}
 }
 
 // panics returns the error that f panics with.
@@ -86,7 +51,7 @@ func holders(t testing.TB, s *memory.Server) (holders, waiters int) {
 	b := s.Backend()
 	defer b.Close()
 	r, err := b.Inspect(context.Background())
-	sure(t, err)
+	assert.Sure(t, err)
 	for _, k := range r.Keys {
 		holders += k.Holders
 		waiters += k.Waiters

@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/locker"
 	"github.com/distributed-go/distributed/memory"
 	"github.com/distributed-go/distributed/mutex"
@@ -21,7 +22,7 @@ func TestMutexReplacesSyncMutex(t *testing.T) {
 	var mu sync.Locker = mutex.New(newClient(t, s), "k")
 	mu.Lock()
 	h, _ := holders(t, s)
-	exactly(t, "holders", h, 1)
+	assert.Exactly(t, "holders", h, 1)
 	mu.Unlock()
 	free(t, s)
 	cond := sync.NewCond(mu)
@@ -72,7 +73,7 @@ func TestOneMutexOfManyGoroutines(t *testing.T) {
 		}
 	}
 	wg.Wait()
-	exactly(t, "counter", counter, clients*goroutines*rounds)
+	assert.Exactly(t, "counter", counter, clients*goroutines*rounds)
 	free(t, s)
 }
 
@@ -80,13 +81,13 @@ func TestOneMutexOfManyGoroutines(t *testing.T) {
 func TestMisuse(t *testing.T) {
 	s := memory.NewServer()
 	mu := mutex.New(newClient(t, s), "k")
-	matches(t, panics(t, "Unlock of a new Mutex", mu.Unlock), locker.ErrNotHeld)
-	matches(t, mu.UnlockContext(t.Context()), locker.ErrNotHeld)
-	matchesNot(t, mu.UnlockContext(t.Context()), locker.ErrLost)
+	assert.Matches(t, panics(t, "Unlock of a new Mutex", mu.Unlock), locker.ErrNotHeld)
+	assert.Matches(t, mu.UnlockContext(t.Context()), locker.ErrNotHeld)
+	assert.MatchesNot(t, mu.UnlockContext(t.Context()), locker.ErrLost)
 	mu.Lock()
-	sure(t, mu.Lease().Check())
+	assert.Sure(t, mu.Lease().Check())
 	mu.Unlock()
-	matches(t, panics(t, "Unlock twice", mu.Unlock), locker.ErrNotHeld)
+	assert.Matches(t, panics(t, "Unlock twice", mu.Unlock), locker.ErrNotHeld)
 	mu.Lock()
 	unlocked := make(chan struct{})
 	go func() { // any goroutine may
@@ -94,11 +95,11 @@ func TestMisuse(t *testing.T) {
 		mu.Unlock()
 	}()
 	<-unlocked
-	matches(t, panics(t, "Unlock after another goroutine's", mu.Unlock), locker.ErrNotHeld)
+	assert.Matches(t, panics(t, "Unlock after another goroutine's", mu.Unlock), locker.ErrNotHeld)
 	mu.Lock() // still usable
-	sure(t, mu.Lease().Release(t.Context()))
+	assert.Sure(t, mu.Lease().Release(t.Context()))
 	mu.Unlock() // of a lease that was released behind its back: m is locked all the same
-	matches(t, panics(t, "Unlock twice", mu.Unlock), locker.ErrNotHeld)
+	assert.Matches(t, panics(t, "Unlock twice", mu.Unlock), locker.ErrNotHeld)
 	free(t, s)
 }
 
@@ -108,15 +109,15 @@ func TestBadArguments(t *testing.T) {
 	c := newClient(t, s)
 	for _, mu := range []*mutex.Mutex{mutex.New(c, ""), mutex.New(c, "a b"), mutex.New(c, "k", locker.WithTTL(-1))} {
 		ctx := t.Context()
-		matches(t, panics(t, "Lock", mu.Lock), locker.ErrInvalid)
-		matches(t, panics(t, "TryLock", func() { mu.TryLock() }), locker.ErrInvalid)
-		matches(t, panics(t, "Unlock", mu.Unlock), locker.ErrInvalid)
-		matches(t, mu.LockContext(ctx), locker.ErrInvalid)
-		matches(t, mu.TryLockContext(ctx), locker.ErrInvalid)
-		matches(t, mu.UnlockContext(ctx), locker.ErrInvalid)
-		matches(t, mu.Do(ctx, func(context.Context) error { t.Error("f runs"); return nil }), locker.ErrInvalid)
+		assert.Matches(t, panics(t, "Lock", mu.Lock), locker.ErrInvalid)
+		assert.Matches(t, panics(t, "TryLock", func() { mu.TryLock() }), locker.ErrInvalid)
+		assert.Matches(t, panics(t, "Unlock", mu.Unlock), locker.ErrInvalid)
+		assert.Matches(t, mu.LockContext(ctx), locker.ErrInvalid)
+		assert.Matches(t, mu.TryLockContext(ctx), locker.ErrInvalid)
+		assert.Matches(t, mu.UnlockContext(ctx), locker.ErrInvalid)
+		assert.Matches(t, mu.Do(ctx, func(context.Context) error { t.Error("f runs"); return nil }), locker.ErrInvalid)
 		_, err := mu.Enqueue(ctx)
-		matches(t, err, locker.ErrInvalid)
+		assert.Matches(t, err, locker.ErrInvalid)
 	}
 	free(t, s)
 }
@@ -125,24 +126,24 @@ func TestBadArguments(t *testing.T) {
 func TestTry(t *testing.T) {
 	s := memory.NewServer()
 	a, b := mutex.New(newClient(t, s), "k"), mutex.New(newClient(t, s), "k")
-	exactly(t, "TryLock of a free key", a.TryLock(), true)
-	exactly(t, "TryLock of one's own", a.TryLock(), false)
-	matches(t, a.TryLockContext(t.Context()), locker.ErrLocked)
-	exactly(t, "TryLock of another's", b.TryLock(), false)
-	matches(t, b.TryLockContext(t.Context()), locker.ErrLocked)
+	assert.Exactly(t, "TryLock of a free key", a.TryLock(), true)
+	assert.Exactly(t, "TryLock of one's own", a.TryLock(), false)
+	assert.Matches(t, a.TryLockContext(t.Context()), locker.ErrLocked)
+	assert.Exactly(t, "TryLock of another's", b.TryLock(), false)
+	assert.Matches(t, b.TryLockContext(t.Context()), locker.ErrLocked)
 	a.Unlock()
-	sure(t, b.TryLockContext(t.Context()))
+	assert.Sure(t, b.TryLockContext(t.Context()))
 	b.Unlock()
 
 	s.Fail(errors.New("down"))
-	exactly(t, "TryLock in an outage", a.TryLock(), false)
-	matches(t, a.TryLockContext(t.Context()), locker.ErrUnavailable)
-	matchesNot(t, a.TryLockContext(t.Context()), locker.ErrLocked)
+	assert.Exactly(t, "TryLock in an outage", a.TryLock(), false)
+	assert.Matches(t, a.TryLockContext(t.Context()), locker.ErrUnavailable)
+	assert.MatchesNot(t, a.TryLockContext(t.Context()), locker.ErrLocked)
 	s.Fail(nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	matches(t, a.TryLockContext(ctx), context.Canceled)
-	exactly(t, "TryLock after all that", a.TryLock(), true)
+	assert.Matches(t, a.TryLockContext(ctx), context.Canceled)
+	assert.Exactly(t, "TryLock after all that", a.TryLock(), true)
 	a.Unlock()
 	free(t, s)
 }
@@ -156,14 +157,14 @@ func TestLeaseAndLost(t *testing.T) {
 	}
 	mu.Lock()
 	l := mu.Lease()
-	exactly(t, "key", l.Key(), "k")
-	sure(t, l.Check())
-	exactly(t, "Lost", mu.Lost(), l.Lost())
+	assert.Exactly(t, "key", l.Key(), "k")
+	assert.Sure(t, l.Check())
+	assert.Exactly(t, "Lost", mu.Lost(), l.Lost())
 	mu.Unlock()
 	if mu.Lease() != nil || mu.Lost() != nil {
 		t.Error("a Mutex that was unlocked has a lease")
 	}
-	matches(t, l.Check(), locker.ErrNotHeld)
+	assert.Matches(t, l.Check(), locker.ErrNotHeld)
 }
 
 // TestLockRidesOutAnOutage: it never returns without the lock.
@@ -178,7 +179,7 @@ func TestLockRidesOutAnOutage(t *testing.T) {
 		if took := time.Since(began); took < time.Hour || took > time.Hour+2*time.Second {
 			t.Errorf("locked after %v", took)
 		}
-		sure(t, mu.Lease().Check())
+		assert.Sure(t, mu.Lease().Check())
 		mu.Unlock()
 		free(t, s)
 	})
@@ -189,11 +190,11 @@ func TestLockPanicsOnAClosedClient(t *testing.T) {
 	s := memory.NewServer()
 	c := newClient(t, s)
 	mu := mutex.New(c, "k")
-	sure(t, c.Close())
+	assert.Sure(t, c.Close())
 	for range 2 {
-		matches(t, panics(t, "Lock", mu.Lock), locker.ErrClosed)
-		matches(t, mu.LockContext(t.Context()), locker.ErrClosed)
-		exactly(t, "TryLock", mu.TryLock(), false)
+		assert.Matches(t, panics(t, "Lock", mu.Lock), locker.ErrClosed)
+		assert.Matches(t, mu.LockContext(t.Context()), locker.ErrClosed)
+		assert.Exactly(t, "TryLock", mu.TryLock(), false)
 	}
 }
 
@@ -207,26 +208,26 @@ func TestContextsBoundTheWait(t *testing.T) {
 		a.Lock()
 		for _, mu := range []*mutex.Mutex{a, b} { // for its own turn, for the other process
 			began := time.Now()
-			matches(t, mu.LockContext(within(t, time.Second)), context.DeadlineExceeded, locker.ErrLocked)
-			exactly(t, "took", time.Since(began), time.Second)
+			assert.Matches(t, mu.LockContext(within(t, time.Second)), context.DeadlineExceeded, locker.ErrLocked)
+			assert.Exactly(t, "took", time.Since(began), time.Second)
 			ctx, cancel := context.WithCancelCause(t.Context())
 			cancel(why)
-			matches(t, mu.LockContext(ctx), context.Canceled, why)
-			exactly(t, "took", time.Since(began), time.Second)
+			assert.Matches(t, mu.LockContext(ctx), context.Canceled, why)
+			assert.Exactly(t, "took", time.Since(began), time.Second)
 		}
 		began := time.Now()
 		err := b.LockContext(t.Context())
-		matches(t, err, locker.ErrLocked)
-		matchesNot(t, err, context.DeadlineExceeded)
-		exactly(t, "took", time.Since(began), 2*time.Second)
+		assert.Matches(t, err, locker.ErrLocked)
+		assert.MatchesNot(t, err, context.DeadlineExceeded)
+		assert.Exactly(t, "took", time.Since(began), 2*time.Second)
 		a.Unlock()
 
 		b.Lock()
 		began = time.Now()
-		matches(t, b.LockContext(t.Context()), locker.ErrLocked) // WithWait bounds the wait for one's turn, too
-		exactly(t, "took", time.Since(began), 2*time.Second)
+		assert.Matches(t, b.LockContext(t.Context()), locker.ErrLocked) // WithWait bounds the wait for one's turn, too
+		assert.Exactly(t, "took", time.Since(began), 2*time.Second)
 		_, waiters := holders(t, s)
-		exactly(t, "waiters", waiters, 0)
+		assert.Exactly(t, "waiters", waiters, 0)
 		b.Unlock()
 
 		// One wait for both turns: the first of this process takes a second.
@@ -238,8 +239,8 @@ func TestContextsBoundTheWait(t *testing.T) {
 		}()
 		synctest.Wait()
 		began = time.Now()
-		matches(t, b.LockContext(t.Context()), locker.ErrLocked)
-		exactly(t, "took", time.Since(began), 2*time.Second)
+		assert.Matches(t, b.LockContext(t.Context()), locker.ErrLocked)
+		assert.Exactly(t, "took", time.Since(began), 2*time.Second)
 		other.Unlock()
 		free(t, s)
 	})
@@ -251,10 +252,10 @@ func TestContextBoundsNotTheHold(t *testing.T) {
 		s := memory.NewServer()
 		mu := mutex.New(newClient(t, s), "k")
 		ctx, cancel := context.WithCancel(t.Context())
-		sure(t, mu.LockContext(ctx))
+		assert.Sure(t, mu.LockContext(ctx))
 		cancel()
 		time.Sleep(time.Minute)
-		sure(t, mu.Lease().Check())
+		assert.Sure(t, mu.Lease().Check())
 		mu.Unlock()
 	})
 }
@@ -272,7 +273,7 @@ func TestLossFreesNobodyElse(t *testing.T) {
 		lost := mu.Lost()
 		b.Disconnect()
 		<-lost
-		matches(t, mu.Lease().Check(), locker.ErrLost)
+		assert.Matches(t, mu.Lease().Check(), locker.ErrLost)
 		locked := make(chan struct{})
 		go func() {
 			mu.Lock()
@@ -284,17 +285,17 @@ func TestLossFreesNobodyElse(t *testing.T) {
 			t.Fatal("a loss unlocked the Mutex")
 		default:
 		}
-		exactly(t, "TryLock", mu.TryLock(), false)
+		assert.Exactly(t, "TryLock", mu.TryLock(), false)
 		mu.Unlock()
 		<-locked
-		sure(t, mu.Lease().Check())
-		sure(t, mu.UnlockContext(t.Context()))
+		assert.Sure(t, mu.Lease().Check())
+		assert.Sure(t, mu.UnlockContext(t.Context()))
 
 		mu.Lock()
 		b.Disconnect()
 		err := mu.UnlockContext(t.Context())
-		matches(t, err, locker.ErrLost)
-		matches(t, panics(t, "Unlock after an Unlock after a loss", mu.Unlock), locker.ErrNotHeld)
+		assert.Matches(t, err, locker.ErrLost)
+		assert.Matches(t, panics(t, "Unlock after an Unlock after a loss", mu.Unlock), locker.ErrNotHeld)
 		free(t, s)
 	})
 }
@@ -309,8 +310,8 @@ func TestUnlockInAnOutage(t *testing.T) {
 		s.Freeze()
 		began := time.Now()
 		mu.Unlock()
-		exactly(t, "took", time.Since(began), time.Second)
-		matches(t, panics(t, "Unlock twice", mu.Unlock), locker.ErrNotHeld)
+		assert.Exactly(t, "took", time.Since(began), time.Second)
+		assert.Matches(t, panics(t, "Unlock twice", mu.Unlock), locker.ErrNotHeld)
 		time.Sleep(5 * time.Second)
 		s.Thaw()
 		time.Sleep(2 * time.Second)
@@ -320,7 +321,7 @@ func TestUnlockInAnOutage(t *testing.T) {
 		s.Fail(errors.New("down"))
 		began = time.Now()
 		mu.Unlock()
-		exactly(t, "took", time.Since(began), 0)
+		assert.Exactly(t, "took", time.Since(began), 0)
 		s.Fail(nil)
 		time.Sleep(2 * time.Second)
 		free(t, s)
@@ -334,8 +335,8 @@ func TestUnlockContext(t *testing.T) {
 		mu := mutex.New(newClient(t, s), "k")
 		mu.Lock()
 		s.Freeze()
-		matches(t, mu.UnlockContext(within(t, time.Second)), locker.ErrUnavailable)
-		matches(t, mu.UnlockContext(t.Context()), locker.ErrNotHeld)
+		assert.Matches(t, mu.UnlockContext(within(t, time.Second)), locker.ErrUnavailable)
+		assert.Matches(t, mu.UnlockContext(t.Context()), locker.ErrNotHeld)
 		s.Thaw()
 		time.Sleep(2 * time.Second)
 		free(t, s)
@@ -343,7 +344,7 @@ func TestUnlockContext(t *testing.T) {
 		mu.Lock()
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		matches(t, mu.UnlockContext(ctx), context.Canceled)
+		assert.Matches(t, mu.UnlockContext(ctx), context.Canceled)
 		synctest.Wait()
 		free(t, s)
 	})
@@ -356,8 +357,8 @@ func TestCloseWhileLocked(t *testing.T) {
 	c := newClient(t, s)
 	mu := mutex.New(c, "k")
 	mu.Lock()
-	sure(t, c.Close())
-	matches(t, mu.Lease().Check(), locker.ErrLost, locker.ErrClosed)
+	assert.Sure(t, c.Close())
+	assert.Matches(t, mu.Lease().Check(), locker.ErrLost, locker.ErrClosed)
 	<-mu.Lost()
 	mu.Unlock()
 	free(t, s)
@@ -378,7 +379,7 @@ func TestVetNoticesCopies(t *testing.T) {
 
 // TestNeverMade: what New did not make says so, and does not hang.
 func TestNeverMade(t *testing.T) {
-	matches(t, panics(t, "New(nil)", func() { mutex.New(nil, "k") }))
+	assert.Matches(t, panics(t, "New(nil)", func() { mutex.New(nil, "k") }))
 	var mu mutex.Mutex
 	ctx := t.Context()
 	for what, f := range map[string]func(){

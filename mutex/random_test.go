@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/locker"
 	"github.com/distributed-go/distributed/memory"
 	"github.com/distributed-go/distributed/mutex"
@@ -59,7 +60,7 @@ func TestRandomUse(t *testing.T) {
 			faults.Wait()
 			synctest.Wait()
 			for _, p := range processes {
-				exactly(t, "inside in the end", p.inside.Load(), 0)
+				assert.Exactly(t, "inside in the end", p.inside.Load(), 0)
 				if p.locked.Load() < rounds {
 					t.Errorf("locked %d times only", p.locked.Load())
 				}

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/locker"
 	"github.com/distributed-go/distributed/memory"
 	"github.com/distributed-go/distributed/mutex"
@@ -16,7 +17,7 @@ import (
 func enqueue(t testing.TB, mu *mutex.Mutex) *mutex.Ticket {
 	t.Helper()
 	ticket, err := mu.Enqueue(context.Background())
-	sure(t, err)
+	assert.Sure(t, err)
 	return ticket
 }
 
@@ -26,19 +27,19 @@ func TestTicket(t *testing.T) {
 		s := memory.NewServer()
 		a, b := mutex.New(newClient(t, s), "k"), mutex.New(newClient(t, s), "k")
 		first, second := enqueue(t, a), enqueue(t, b)
-		exactly(t, "Acquired", first.Acquired(), true)
-		exactly(t, "Acquired", second.Acquired(), false)
+		assert.Exactly(t, "Acquired", first.Acquired(), true)
+		assert.Exactly(t, "Acquired", second.Acquired(), false)
 		if a.Lease() != nil {
 			t.Error("locked before Wait")
 		}
-		sure(t, first.Wait(t.Context()))
-		sure(t, a.Lease().Check())
-		exactly(t, "TryLock", a.TryLock(), false)
+		assert.Sure(t, first.Wait(t.Context()))
+		assert.Sure(t, a.Lease().Check())
+		assert.Exactly(t, "TryLock", a.TryLock(), false)
 		time.AfterFunc(time.Minute, a.Unlock)
-		sure(t, second.Wait(t.Context()))
-		sure(t, b.Lease().Check())
-		sure(t, second.Cancel(t.Context())) // does nothing any more
-		sure(t, b.Lease().Check())
+		assert.Sure(t, second.Wait(t.Context()))
+		assert.Sure(t, b.Lease().Check())
+		assert.Sure(t, second.Cancel(t.Context())) // does nothing any more
+		assert.Sure(t, b.Lease().Check())
 		b.Unlock()
 		free(t, s)
 	})
@@ -54,23 +55,23 @@ func TestTicketWaitEnds(t *testing.T) {
 			holder.Lock()
 			ticket := enqueue(t, mu)
 			began := time.Now()
-			matches(t, ticket.Wait(within(t, time.Second)), context.DeadlineExceeded, locker.ErrLocked)
-			exactly(t, "took", time.Since(began), time.Second)
+			assert.Matches(t, ticket.Wait(within(t, time.Second)), context.DeadlineExceeded, locker.ErrLocked)
+			assert.Exactly(t, "took", time.Since(began), time.Second)
 			ticket = enqueue(t, mu)
 			err := ticket.Wait(t.Context())
-			matches(t, err, locker.ErrLocked)
-			matchesNot(t, err, context.DeadlineExceeded)
-			exactly(t, "took", time.Since(began), 3*time.Second)
+			assert.Matches(t, err, locker.ErrLocked)
+			assert.MatchesNot(t, err, context.DeadlineExceeded)
+			assert.Exactly(t, "took", time.Since(began), 3*time.Second)
 			synctest.Wait()
 			_, waiters := holders(t, s)
-			exactly(t, "waiters", waiters, 0)
+			assert.Exactly(t, "waiters", waiters, 0)
 			holder.Unlock()
 			free(t, s)
 		}
 		cancelled, cancel := context.WithCancel(t.Context())
 		cancel()
 		ticket := enqueue(t, mu)
-		matches(t, ticket.Wait(cancelled), context.Canceled)
+		assert.Matches(t, ticket.Wait(cancelled), context.Canceled)
 		synctest.Wait()
 		free(t, s)
 	})
@@ -101,8 +102,8 @@ func TestTicketPassed(t *testing.T) {
 		other.Lock()
 		time.AfterFunc(time.Second, other.Unlock)
 		began := time.Now()
-		sure(t, ticket.Wait(t.Context()))
-		exactly(t, "took", time.Since(began), time.Second)
+		assert.Sure(t, ticket.Wait(t.Context()))
+		assert.Exactly(t, "took", time.Since(began), time.Second)
 		mu.Unlock()
 		free(t, s)
 	})
@@ -113,7 +114,7 @@ func TestEnqueueUnsupported(t *testing.T) {
 	c := locker.New(plain{memory.New()})
 	defer c.Close()
 	_, err := mutex.New(c, "k").Enqueue(t.Context())
-	matches(t, err, errors.ErrUnsupported)
+	assert.Matches(t, err, errors.ErrUnsupported)
 }
 
 // plain hides what a backend can do beyond locker.Backend.
@@ -125,12 +126,12 @@ func TestTicketTwice(t *testing.T) {
 		s := memory.NewServer()
 		mu := mutex.New(newClient(t, s), "k")
 		ticket := enqueue(t, mu)
-		sure(t, ticket.Wait(t.Context()))
-		matches(t, ticket.Wait(t.Context()), locker.ErrNotHeld)
-		sure(t, mu.Lease().Check())
+		assert.Sure(t, ticket.Wait(t.Context()))
+		assert.Matches(t, ticket.Wait(t.Context()), locker.ErrNotHeld)
+		assert.Sure(t, mu.Lease().Check())
 		mu.Unlock()
-		matches(t, ticket.Wait(t.Context()), locker.ErrNotHeld)
-		exactly(t, "TryLock", mu.TryLock(), true)
+		assert.Matches(t, ticket.Wait(t.Context()), locker.ErrNotHeld)
+		assert.Exactly(t, "TryLock", mu.TryLock(), true)
 		mu.Unlock()
 		free(t, s)
 	})
@@ -143,11 +144,11 @@ func TestTicketCancelled(t *testing.T) {
 		s := memory.NewServer()
 		mu, other := mutex.New(newClient(t, s), "k"), mutex.New(newClient(t, s), "k")
 		ticket := enqueue(t, mu)
-		sure(t, ticket.Cancel(t.Context()))
-		sure(t, ticket.Cancel(t.Context()))
+		assert.Sure(t, ticket.Cancel(t.Context()))
+		assert.Sure(t, ticket.Cancel(t.Context()))
 		free(t, s)
-		matches(t, ticket.Wait(t.Context()), locker.ErrNotHeld)
-		exactly(t, "TryLock", mu.TryLock(), true)
+		assert.Matches(t, ticket.Wait(t.Context()), locker.ErrNotHeld)
+		assert.Exactly(t, "TryLock", mu.TryLock(), true)
 		mu.Unlock()
 
 		for _, holder := range []*mutex.Mutex{mu, other} {
@@ -157,12 +158,12 @@ func TestTicketCancelled(t *testing.T) {
 			go func() { waited <- ticket.Wait(context.Background()) }()
 			synctest.Wait()
 			began := time.Now()
-			sure(t, ticket.Cancel(t.Context()))
-			matches(t, <-waited, context.Canceled)
-			exactly(t, "took", time.Since(began), 0)
+			assert.Sure(t, ticket.Cancel(t.Context()))
+			assert.Matches(t, <-waited, context.Canceled)
+			assert.Exactly(t, "took", time.Since(began), 0)
 			synctest.Wait()
 			_, waiters := holders(t, s)
-			exactly(t, "waiters", waiters, 0)
+			assert.Exactly(t, "waiters", waiters, 0)
 			holder.Unlock()
 			free(t, s)
 		}
@@ -179,8 +180,8 @@ func TestTicketWaitEndsInAnOutage(t *testing.T) {
 		mu.Lock()
 		ticket := enqueue(t, mu)
 		began := time.Now()
-		matches(t, ticket.Wait(within(t, time.Second)), context.DeadlineExceeded)
-		exactly(t, "took", time.Since(began), time.Second)
+		assert.Matches(t, ticket.Wait(within(t, time.Second)), context.DeadlineExceeded)
+		assert.Exactly(t, "took", time.Since(began), time.Second)
 		mu.Unlock()
 	})
 }
@@ -210,11 +211,11 @@ func TestTurnThatDoesNotCome(t *testing.T) {
 				c := locker.New(b, locker.WithTTL(ttl))
 				defer c.Close()
 				mu := mutex.New(c, "k")
-				sure(t, enqueue(t, mu).Wait(t.Context()))
+				assert.Sure(t, enqueue(t, mu).Wait(t.Context()))
 				b.Disconnect()
 				<-mu.Lost()
 				began := time.Now()
-				matches(t, wait(within(t, time.Second), mu), locker.ErrLocked)
+				assert.Matches(t, wait(within(t, time.Second), mu), locker.ErrLocked)
 				if took := time.Since(began); took > time.Second {
 					t.Errorf("waited for %v", took)
 				}
@@ -222,7 +223,7 @@ func TestTurnThatDoesNotCome(t *testing.T) {
 				free(t, s)
 				mu.Unlock()
 				mu.Lock()
-				sure(t, mu.Lease().Check())
+				assert.Sure(t, mu.Lease().Check())
 				mu.Unlock()
 			})
 		})

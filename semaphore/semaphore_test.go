@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/internal/leaktest"
 	"github.com/distributed-go/distributed/locker"
 	"github.com/distributed-go/distributed/memory"
@@ -33,39 +34,13 @@ func newClient(t testing.TB, s *memory.Server, opts ...locker.Option) *locker.Cl
 	return c
 }
 
-// matches checks that an error matches all the given ones.
-func matches(t testing.TB, err error, wants ...error) {
-	t.Helper()
-	for _, want := range wants {
-		if !errors.Is(err, want) {
-			t.Errorf("the error is %v, want it to match %q", err, want)
-		}
-	}
-}
-
-// sure checks that there is no error.
-func sure(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// exactly compares two values.
-func exactly[T comparable](t testing.TB, what string, got, want T) {
-	t.Helper()
-	if got != want {
-		t.Errorf("%s: %v, want %v", what, got, want)
-	}
-}
-
 // free checks that nobody holds and nobody waits.
 func free(t testing.TB, s *memory.Server) {
 	t.Helper()
 	b := s.Backend()
 	defer b.Close()
 	r, err := b.Inspect(context.Background())
-	sure(t, err)
+	assert.Sure(t, err)
 	for _, k := range r.Keys {
 		if k.Holders+k.Waiters > 0 {
 			t.Errorf("%d hold %q and %d wait, want nobody", k.Holders, k.Key, k.Waiters)
@@ -76,7 +51,7 @@ func free(t testing.TB, s *memory.Server) {
 func acquire(t testing.TB, w *semaphore.Weighted, n int64) *locker.Lease {
 	t.Helper()
 	l, err := w.Acquire(context.Background(), n)
-	sure(t, err)
+	assert.Sure(t, err)
 	return l
 }
 
@@ -110,7 +85,7 @@ func TestLimit(t *testing.T) {
 			}
 		}
 		wg.Wait()
-		exactly(t, "most at once", most.Load(), limit)
+		assert.Exactly(t, "most at once", most.Load(), limit)
 		free(t, s)
 	})
 }
@@ -132,13 +107,13 @@ func TestHeavyIsNotStarved(t *testing.T) {
 		}()
 		synctest.Wait()
 		_, err := w.TryAcquire(t.Context(), 1)
-		matches(t, err, locker.ErrLocked)
+		assert.Matches(t, err, locker.ErrLocked)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		_, err = w.Acquire(ctx, 1)
-		matches(t, err, locker.ErrLocked, context.DeadlineExceeded)
-		sure(t, one.Release(t.Context()))
-		sure(t, (<-heavy).Release(t.Context()))
+		assert.Matches(t, err, locker.ErrLocked, context.DeadlineExceeded)
+		assert.Sure(t, one.Release(t.Context()))
+		assert.Sure(t, (<-heavy).Release(t.Context()))
 		free(t, s)
 	})
 }
@@ -148,22 +123,22 @@ func TestTryAcquire(t *testing.T) {
 	s := memory.NewServer()
 	a, b := semaphore.New(newClient(t, s), "k", 3), semaphore.New(newClient(t, s), "k", 3)
 	two, err := a.TryAcquire(t.Context(), 2)
-	sure(t, err)
+	assert.Sure(t, err)
 	_, err = b.TryAcquire(t.Context(), 2)
-	matches(t, err, locker.ErrLocked)
+	assert.Matches(t, err, locker.ErrLocked)
 	one, err := b.TryAcquire(t.Context(), 1)
-	sure(t, err)
+	assert.Sure(t, err)
 	_, fenced := two.Fence()
-	exactly(t, "fence of one who shares", fenced, false)
-	sure(t, two.Release(t.Context()))
-	sure(t, one.Release(t.Context()))
+	assert.Exactly(t, "fence of one who shares", fenced, false)
+	assert.Sure(t, two.Release(t.Context()))
+	assert.Sure(t, one.Release(t.Context()))
 	all := acquire(t, a, 3)
 	_, fenced = all.Fence()
-	exactly(t, "fence of one who holds all", fenced, true)
-	sure(t, all.Release(t.Context()))
+	assert.Exactly(t, "fence of one who holds all", fenced, true)
+	assert.Sure(t, all.Release(t.Context()))
 	s.Fail(errors.New("down"))
 	_, err = a.TryAcquire(t.Context(), 1)
-	matches(t, err, locker.ErrUnavailable)
+	assert.Matches(t, err, locker.ErrUnavailable)
 	s.Fail(nil)
 	free(t, s)
 }
@@ -175,12 +150,12 @@ func TestLimitMismatch(t *testing.T) {
 	other := semaphore.New(newClient(t, s), "k", 4)
 	for _, n := range []int64{1, 2, 4} {
 		_, err := other.Acquire(t.Context(), n)
-		matches(t, err, locker.ErrLimitMismatch)
+		assert.Matches(t, err, locker.ErrLimitMismatch)
 		_, err = other.TryAcquire(t.Context(), n)
-		matches(t, err, locker.ErrLimitMismatch)
-		matches(t, other.Do(t.Context(), n, func(context.Context) error { return nil }), locker.ErrLimitMismatch)
+		assert.Matches(t, err, locker.ErrLimitMismatch)
+		assert.Matches(t, other.Do(t.Context(), n, func(context.Context) error { return nil }), locker.ErrLimitMismatch)
 	}
-	sure(t, l.Release(t.Context()))
+	assert.Sure(t, l.Release(t.Context()))
 }
 
 // TestBadArguments are returned by every acquisition, before anything is sent.
@@ -215,13 +190,13 @@ func TestBadArguments(t *testing.T) {
 		_, queueing := w.Enqueue(t.Context(), b.n)
 		doing := w.Do(t.Context(), b.n, func(context.Context) error { t.Error("f runs"); return nil })
 		for _, err := range []error{acquiring, trying, queueing, doing} {
-			matches(t, err, locker.ErrInvalid)
+			assert.Matches(t, err, locker.ErrInvalid)
 			if err == nil || !strings.Contains(err.Error(), b.want) {
 				t.Errorf("New(%q, %d).Acquire(%d): %v, want it to contain %q", b.key, b.limit, b.n, err, b.want)
 			}
 		}
 	}
-	sure(t, acquire(t, semaphore.New(c, "k", math.MaxInt32), math.MaxInt32).Release(t.Context()))
+	assert.Sure(t, acquire(t, semaphore.New(c, "k", math.MaxInt32), math.MaxInt32).Release(t.Context()))
 	free(t, s)
 }
 
@@ -254,19 +229,19 @@ func TestDo(t *testing.T) {
 		c := locker.New(b, locker.WithTTL(ttl))
 		defer c.Close()
 		w := semaphore.New(c, "k", 3)
-		exactly(t, "error", w.Do(t.Context(), 2, func(ctx context.Context) error {
-			sure(t, ctx.Err())
+		assert.Exactly(t, "error", w.Do(t.Context(), 2, func(ctx context.Context) error {
+			assert.Sure(t, ctx.Err())
 			return boom
 		}), boom)
 		err := w.Do(t.Context(), 2, func(ctx context.Context) error {
 			b.Disconnect()
 			<-ctx.Done()
-			matches(t, context.Cause(ctx), locker.ErrLost)
+			assert.Matches(t, context.Cause(ctx), locker.ErrLost)
 			return nil
 		})
-		matches(t, err, locker.ErrLost)
+		assert.Matches(t, err, locker.ErrLost)
 		func() {
-			defer func() { exactly(t, "panic", recover(), any("boom")) }()
+			defer func() { assert.Exactly(t, "panic", recover(), any("boom")) }()
 			_ = w.Do(t.Context(), 3, func(context.Context) error { panic("boom") })
 		}()
 		free(t, s)
@@ -280,12 +255,12 @@ func TestEnqueue(t *testing.T) {
 		w := semaphore.New(newClient(t, s), "k", 3)
 		two := acquire(t, w, 2)
 		ticket, err := w.Enqueue(t.Context(), 2)
-		sure(t, err)
-		exactly(t, "Acquired", ticket.Acquired(), false)
+		assert.Sure(t, err)
+		assert.Exactly(t, "Acquired", ticket.Acquired(), false)
 		time.AfterFunc(time.Minute, func() { two.Release(context.Background()) })
 		l, err := ticket.Wait(t.Context())
-		sure(t, err)
-		sure(t, l.Release(t.Context()))
+		assert.Sure(t, err)
+		assert.Sure(t, l.Release(t.Context()))
 		free(t, s)
 	})
 }
@@ -299,8 +274,8 @@ func TestOptionsAreTheSemaphoresOwn(t *testing.T) {
 	opts[0] = nil
 	for _, n := range []int64{1, 2} {
 		l := acquire(t, w, n)
-		exactly(t, "TTL", l.TTL(), time.Minute)
-		sure(t, l.Release(t.Context()))
+		assert.Exactly(t, "TTL", l.TTL(), time.Minute)
+		assert.Sure(t, l.Release(t.Context()))
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed/codec"
+	"github.com/distributed-go/distributed/internal/session"
 	"github.com/distributed-go/distributed/internal/table"
 )
 
@@ -126,7 +127,7 @@ func (b *base) lock(r *codec.Request) (codec.Answer, error) {
 func (b *base) enqueue(r *codec.Request) codec.Answer {
 	now := b.locks.enter()
 	defer b.locks.leave(now)
-	name := ticket{kindOf(r), string(r.Key)}
+	name := ticket{session.KindOf(r), string(r.Key)}
 	if l := b.tickets[name]; l != nil && l.Reason() != table.Released {
 		return codec.Answer{Status: codec.AlreadyQueued}
 	}
@@ -143,7 +144,7 @@ func (b *base) enqueue(r *codec.Request) codec.Answer {
 // wait answers for the ticket of the key: its lease starts anew as it does.
 func (b *base) wait(r *codec.Request) (codec.Answer, error) {
 	now := b.locks.enter()
-	l := b.tickets[ticket{kindOf(r), string(r.Key)}]
+	l := b.tickets[ticket{session.KindOf(r), string(r.Key)}]
 	if l == nil {
 		b.locks.leave(now)
 		return codec.Answer{Status: codec.NotQueued}, nil
@@ -165,7 +166,7 @@ func (b *base) wait(r *codec.Request) (codec.Answer, error) {
 func (b *base) release(r *codec.Request) codec.Answer {
 	now := b.locks.enter()
 	defer b.locks.leave(now)
-	if b.locks.table.Release(now, kindOf(r), r.Key, fromWire(r.Token)) != nil {
+	if b.locks.table.Release(now, session.KindOf(r), r.Key, session.FromWire(r.Token)) != nil {
 		return codec.Answer{Status: codec.Failed}
 	}
 	return codec.Answer{Status: codec.OK}
@@ -174,7 +175,7 @@ func (b *base) release(r *codec.Request) codec.Answer {
 func (b *base) renew(r *codec.Request) codec.Answer {
 	now := b.locks.enter()
 	defer b.locks.leave(now)
-	remaining, err := b.locks.table.Renew(now, kindOf(r), r.Key, fromWire(r.Token), b.ttl(r))
+	remaining, err := b.locks.table.Renew(now, session.KindOf(r), r.Key, session.FromWire(r.Token), b.ttl(r))
 	if err != nil {
 		return codec.Answer{Status: codec.Failed}
 	}
@@ -188,7 +189,7 @@ func (b *base) acquire(now time.Duration, r *codec.Request, until time.Duration)
 		return nil, codec.Draining
 	}
 	l, err := b.locks.table.Acquire(now, table.Request{
-		Kind: kindOf(r), Key: r.Key, Owner: b.owner, TTL: b.ttl(r), Limit: r.Limit, Weight: 1, WaitUntil: until, Tag: b,
+		Kind: session.KindOf(r), Key: r.Key, Owner: b.owner, TTL: b.ttl(r), Limit: r.Limit, Weight: 1, WaitUntil: until, Tag: b,
 	})
 	switch err {
 	case nil:
@@ -302,12 +303,5 @@ func (b *base) ttl(r *codec.Request) time.Duration {
 }
 
 func granted(status codec.Status, l *table.Lease) codec.Answer {
-	return codec.Answer{Status: status, Token: toWire(l.Token()), HasToken: true, TTL: l.TTL(), HasTTL: true}
-}
-
-func kindOf(r *codec.Request) table.Kind {
-	if r.Semaphore {
-		return table.Semaphore
-	}
-	return table.Lock
+	return codec.Answer{Status: status, Token: session.ToWire(l.Token()), HasToken: true, TTL: l.TTL(), HasTTL: true}
 }

@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"fmt"
 
-	"github.com/distributed-go/distributed/codec"
 	"github.com/distributed-go/distributed/internal/table"
 )
 
@@ -36,14 +35,4 @@ func newSigner() (func(kind table.Kind, key string, fence uint64, limit, weight 
 		sum = mac.Sum(sum[:0])
 		return binary.BigEndian.Uint64(sum)
 	}, nil
-}
-
-func toWire(t table.Token) (w codec.Token) {
-	binary.BigEndian.PutUint64(w[:8], t.Fence)
-	binary.BigEndian.PutUint64(w[8:], t.MAC)
-	return w
-}
-
-func fromWire(w codec.Token) table.Token {
-	return table.Token{Fence: w.Fence(), MAC: binary.BigEndian.Uint64(w[8:])}
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed/codec"
+	"github.com/distributed-go/distributed/internal/session"
 	"github.com/distributed-go/distributed/internal/table"
 )
 
@@ -37,14 +38,14 @@ func TestSignerCoversAllThatATokenStandsFor(t *testing.T) {
 
 func TestTokensOnTheWire(t *testing.T) {
 	tok := table.Token{Fence: 0x0123456789abcdef, MAC: 0xfedcba9876543210}
-	w := toWire(tok)
+	w := session.ToWire(tok)
 	if got := string(w.AppendHex(nil)); got != "0123456789abcdeffedcba9876543210" {
 		t.Errorf("on the wire it is %s", got)
 	}
-	if got := fromWire(w); got != tok {
+	if got := session.FromWire(w); got != tok {
 		t.Errorf("and back %x", got)
 	}
-	if fromWire(codec.Token{}) != (table.Token{}) {
+	if session.FromWire(codec.Token{}) != (table.Token{}) {
 		t.Error("zeros are not zeros")
 	}
 }

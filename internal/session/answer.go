@@ -57,7 +57,7 @@ func (s *Server) lost(x *session, e table.Event) {
 	if x.link != nil {
 		s.answer = codec.Answer{
 			Notice: codec.NoticeLost, Key: []byte(e.Lease.Key()),
-			Token: toWire(e.Lease.Token()), HasToken: true, Reason: reason,
+			Token: ToWire(e.Lease.Token()), HasToken: true, Reason: reason,
 		}
 		s.send(x)
 	}
@@ -92,7 +92,7 @@ func (s *Server) conclude(x *session, c *call, status codec.Status) {
 
 // grant answers the request with a lease.
 func (s *Server) grant(x *session, id uint64, status codec.Status, l *table.Lease) {
-	s.answer = codec.Answer{ID: id, Status: status, Token: toWire(l.Token()), HasToken: true, TTL: l.TTL(), HasTTL: true}
+	s.answer = codec.Answer{ID: id, Status: status, Token: ToWire(l.Token()), HasToken: true, TTL: l.TTL(), HasTTL: true}
 	s.send(x)
 }
 

@@ -102,7 +102,7 @@ func (s *Server) acquire(now time.Duration, x *session, r *codec.Request, again 
 	}
 	ticket := r.Command == codec.Enqueue
 	q := table.Request{
-		Kind: kindOf(r), Key: r.Key, Owner: x.owner, TTL: s.ttl(r), Limit: r.Limit, Weight: max(r.Weight, 1),
+		Kind: KindOf(r), Key: r.Key, Owner: x.owner, TTL: s.ttl(r), Limit: r.Limit, Weight: max(r.Weight, 1),
 		Fences: r.Fences, Ticket: ticket,
 	}
 	if !ticket && !r.NoTimeout {
@@ -209,7 +209,7 @@ func (s *Server) collect(x *session, c *call) {
 
 func (s *Server) release(now time.Duration, x *session, r *codec.Request) {
 	s.releasing = x
-	err := s.table.Release(now, kindOf(r), r.Key, fromWire(r.Token))
+	err := s.table.Release(now, KindOf(r), r.Key, FromWire(r.Token))
 	s.Settle()
 	s.releasing = nil
 	if err != nil {
@@ -220,7 +220,7 @@ func (s *Server) release(now time.Duration, x *session, r *codec.Request) {
 }
 
 func (s *Server) renew(now time.Duration, x *session, r *codec.Request) {
-	left, err := s.table.Renew(now, kindOf(r), r.Key, fromWire(r.Token), s.ttl(r))
+	left, err := s.table.Renew(now, KindOf(r), r.Key, FromWire(r.Token), s.ttl(r))
 	if err != nil {
 		s.reply(x, r.ID, codec.Failed)
 		return

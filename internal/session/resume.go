@@ -40,7 +40,7 @@ func (s *Server) resume(now time.Duration, x *session) {
 func (s *Server) repeat(x *session, r *codec.Request) bool {
 	if l := x.granted[r.ID]; l != nil && l.State() == table.Granted {
 		switch {
-		case l.Key() != string(r.Key) || l.Kind() != kindOf(r):
+		case l.Key() != string(r.Key) || l.Kind() != KindOf(r):
 			s.reply(x, r.ID, codec.Failed)
 		case r.Command == codec.Enqueue:
 			s.table.Name(l)
@@ -57,7 +57,7 @@ func (s *Server) repeat(x *session, r *codec.Request) bool {
 	case c.lease.State() == table.Ended:
 		delete(x.calls, c.id)
 		return false
-	case c.lease.Key() != string(r.Key) || c.lease.Kind() != kindOf(r) || c.ticket != (r.Command == codec.Enqueue):
+	case c.lease.Key() != string(r.Key) || c.lease.Kind() != KindOf(r) || c.ticket != (r.Command == codec.Enqueue):
 		s.reply(x, r.ID, codec.Failed)
 		return true
 	}

@@ -118,7 +118,7 @@ func (s *simulation) disturb() bool {
 	case 5:
 		if s.chance(1, 5) {
 			k := worldKeys[s.random.IntN(len(worldKeys))]
-			s.server.table.Force(s.now, kindOf(&codec.Request{Semaphore: k.limit > 1}), []byte(k.name))
+			s.server.table.Force(s.now, KindOf(&codec.Request{Semaphore: k.limit > 1}), []byte(k.name))
 			s.server.Settle()
 			// A force takes a lock from a program that still believes: that is
 			// what it is for.

@@ -7,20 +7,23 @@ import (
 	"github.com/distributed-go/distributed/internal/table"
 )
 
-// The table has numbers where the wire has digits; codec and table do not know
-// of each other.
+// The table has numbers where the wire has digits, and codec and table do not
+// know of each other. Who serves both translates with these.
 
-func toWire(t table.Token) (w codec.Token) {
+// ToWire returns the token of a lease as it is sent.
+func ToWire(t table.Token) (w codec.Token) {
 	binary.BigEndian.PutUint64(w[:8], t.Fence)
 	binary.BigEndian.PutUint64(w[8:], t.MAC)
 	return w
 }
 
-func fromWire(w codec.Token) table.Token {
+// FromWire returns what a token that was received names in the table.
+func FromWire(w codec.Token) table.Token {
 	return table.Token{Fence: w.Fence(), MAC: binary.BigEndian.Uint64(w[8:])}
 }
 
-func kindOf(r *codec.Request) table.Kind {
+// KindOf returns the name space that a request is about.
+func KindOf(r *codec.Request) table.Kind {
 	if r.Semaphore {
 		return table.Semaphore
 	}

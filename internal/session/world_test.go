@@ -394,7 +394,7 @@ func (w *world) checkActor(a *actor) error {
 // knows says whether the program knows of the lease.
 func (t *task) knows(l *table.Lease) bool {
 	if l.State() == table.Granted && t.state == holding {
-		return toWire(l.Token()) == t.hold.Token
+		return ToWire(l.Token()) == t.hold.Token
 	}
 	c, _ := l.Tag.(*call)
 	return c != nil && !c.collected && t.state != holding && t.state != ended && c.id == t.call.Request.ID
@@ -406,7 +406,7 @@ func (t *task) check(x *session) error {
 	case holding:
 		known := false
 		x.owner.Leases(func(l *table.Lease) bool {
-			known = known || l.State() == table.Granted && toWire(l.Token()) == t.hold.Token
+			known = known || l.State() == table.Granted && ToWire(l.Token()) == t.hold.Token
 			return !known
 		})
 		if !known {
