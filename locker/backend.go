@@ -41,6 +41,10 @@ type Request struct {
 	// TTL is the lease to ask for; 0 leaves it to the backend. Backends that
 	// know whole seconds only round it up.
 	TTL time.Duration
+	// Fences is how many consecutive fences the grant takes, for a holder that
+	// hands it on within its process; 0 means one. A backend that cannot give
+	// more than one says errors.ErrUnsupported.
+	Fences int
 }
 
 // A Grant is a backend's yes to a Request.
@@ -54,6 +58,36 @@ type Grant struct {
 	TTL time.Duration
 	// Session is what the hold depends on besides its TTL; nil if nothing.
 	Session *Session
+	// Kept is set by a backend that keeps the hold alive by itself, many by one
+	// message. The Client renews such a hold only to confirm it after a wait;
+	// nil stands for a hold that the Client renews.
+	Kept Kept
+}
+
+// A Kept is a hold that its backend keeps alive. It is safe for concurrent use.
+type Kept interface {
+	// Since returns the instant from which the lease counts now, a reading of
+	// the clock that the backend was given by UseClock, taken before the
+	// request was sent that started its TTL last. It never falls. It may be
+	// called with locks of the Client held, so it calls nobody back.
+	Since() time.Duration
+	// Bind says whom to tell when the backend learns that the hold is gone, in
+	// the place of whoever was bound before. If it is gone already Bind returns
+	// why, and nobody is told.
+	Bind(Loser) error
+}
+
+// A Loser is told, once, that a Kept hold is gone other than by Release. The
+// backend calls Lose on any goroutine, without a lock that Since or Bind takes;
+// the cause matches ErrLost.
+type Loser interface{ Lose(cause error) }
+
+// A Clocked backend stamps its requests itself. The Client gives it the clock,
+// once, before anything else: a reading grows with the time that the machine
+// was suspended, too. A backend without a clock gives no Kept holds.
+type Clocked interface {
+	Backend
+	UseClock(now func() time.Duration)
 }
 
 // A Hold names a grant to the backend that made it.
@@ -62,6 +96,7 @@ type Hold struct {
 	Key     string
 	Token   Token
 	Session *Session
+	Kept    Kept
 }
 
 // A Renewal is one of the renewals of a call of Backend.Renew, and afterwards
@@ -156,6 +191,16 @@ type Inspector interface {
 	Inspect(ctx context.Context) (Report, error)
 }
 
+// A Forcer is a Backend that can take a lease from its holder.
+type Forcer interface {
+	Backend
+
+	// Force ends the leases that are held on the key, whoever holds them, and
+	// returns how many there were. Their holders are told that they were
+	// revoked, and the fence of the next grant is larger.
+	Force(ctx context.Context, kind Kind, key string) (int, error)
+}
+
 // A Report is what an Inspector knows.
 type Report struct {
 	// Connections counts the connections of all clients.
@@ -180,6 +225,12 @@ type KeyReport struct {
 	// Owner tells holders apart where the backend says more than their
 	// number: the number of the holder's connection.
 	Owner string `json:"owner,omitempty"`
+	// Name is who holds a lock, where the backend knows: host/pid/program
+	// unless the holder chose another.
+	Name string `json:"name,omitempty"`
+	// HeldFor is the time since a lock's holder was granted it, where the
+	// backend knows.
+	HeldFor time.Duration `json:"held_for_ns,omitempty"`
 	// ExpiresIn is what is left of a lock's lease.
 	ExpiresIn time.Duration `json:"expires_in_ns,omitempty"`
 	// Idle is the time since the last holder of a key without any.
