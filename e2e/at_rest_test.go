@@ -12,7 +12,7 @@ import (
 
 	"github.com/distributed-go/distributed"
 	"github.com/distributed-go/distributed/codec"
-	"github.com/distributed-go/distributed/e2e/internal/figures"
+	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/locker"
 )
 

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/distributed-go/distributed"
-	"github.com/distributed-go/distributed/e2e/internal/figures"
-	"github.com/distributed-go/distributed/e2e/internal/proc"
+	"github.com/distributed-go/distributed/internal/figures"
+	"github.com/distributed-go/distributed/internal/proc"
 )
 
 var cancels = newSize("cancels", 4000, 100_000, "acquisitions that are cancelled around their grant")

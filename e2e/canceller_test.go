@@ -15,7 +15,7 @@ import (
 
 	"github.com/distributed-go/distributed"
 	"github.com/distributed-go/distributed/dflockd"
-	"github.com/distributed-go/distributed/e2e/internal/proc"
+	"github.com/distributed-go/distributed/internal/proc"
 	"github.com/distributed-go/distributed/locker"
 )
 

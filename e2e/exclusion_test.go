@@ -14,9 +14,9 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/distributed-go/distributed/e2e/internal/figures"
 	"github.com/distributed-go/distributed/e2e/internal/overlap"
-	"github.com/distributed-go/distributed/e2e/internal/proc"
+	"github.com/distributed-go/distributed/internal/figures"
+	"github.com/distributed-go/distributed/internal/proc"
 )
 
 var (

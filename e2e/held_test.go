@@ -11,8 +11,8 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed"
-	"github.com/distributed-go/distributed/e2e/internal/figures"
-	"github.com/distributed-go/distributed/e2e/internal/proc"
+	"github.com/distributed-go/distributed/internal/figures"
+	"github.com/distributed-go/distributed/internal/proc"
 	"github.com/distributed-go/distributed/locker"
 )
 

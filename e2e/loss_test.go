@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed"
-	"github.com/distributed-go/distributed/e2e/internal/figures"
+	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/locker"
 )
 

@@ -12,10 +12,10 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed"
-	"github.com/distributed-go/distributed/e2e/internal/echo"
-	"github.com/distributed-go/distributed/e2e/internal/figures"
-	"github.com/distributed-go/distributed/e2e/internal/proc"
+	"github.com/distributed-go/distributed/internal/echo"
+	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/internal/leaktest"
+	"github.com/distributed-go/distributed/internal/proc"
 	"github.com/distributed-go/distributed/internal/stocktest"
 	"github.com/distributed-go/distributed/locker"
 	"github.com/distributed-go/distributed/server"

@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed"
-	"github.com/distributed-go/distributed/e2e/internal/echo"
-	"github.com/distributed-go/distributed/e2e/internal/figures"
-	"github.com/distributed-go/distributed/e2e/internal/proc"
+	"github.com/distributed-go/distributed/internal/echo"
+	"github.com/distributed-go/distributed/internal/figures"
+	"github.com/distributed-go/distributed/internal/proc"
 	"github.com/distributed-go/distributed/locker"
 )
 

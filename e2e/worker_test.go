@@ -18,7 +18,7 @@ import (
 
 	"github.com/distributed-go/distributed"
 	"github.com/distributed-go/distributed/e2e/internal/overlap"
-	"github.com/distributed-go/distributed/e2e/internal/proc"
+	"github.com/distributed-go/distributed/internal/proc"
 	"github.com/distributed-go/distributed/locker"
 )
 

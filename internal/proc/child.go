@@ -51,15 +51,18 @@ func Main(roles map[string]Role) {
 	if !isChild {
 		return
 	}
-	os.Exit(run(name, roles))
-}
-
-func run(name string, roles map[string]Role) int {
 	role, ok := roles[name]
 	if !ok {
 		fmt.Fprintf(os.Stderr, "no role %q\n", name)
-		return 2
+		os.Exit(2)
 	}
+	os.Exit(Be(name, role))
+}
+
+// Be makes the process a child in a role, for programs that know by other means
+// than Main that they are one, and returns the code to exit with. Name names it
+// on standard error.
+func Be(name string, role Role) int {
 	c := &Child{
 		in:  json.NewDecoder(bufio.NewReader(os.Stdin)),
 		out: json.NewEncoder(os.Stdout),

@@ -13,14 +13,13 @@ import (
 	"os/exec"
 	"sync"
 	"syscall"
-	"testing"
 	"time"
 )
 
 // A Process is a child process, seen from its parent. It is safe for concurrent
 // use; calls are answered one after the other.
 type Process struct {
-	role   string
+	name   string
 	cmd    *exec.Cmd
 	stderr output
 	ended  chan struct{} // closed when the process was waited for
@@ -31,14 +30,26 @@ type Process struct {
 	dec *json.Decoder
 }
 
+// T is what Start needs of a testing.TB, so that programs which measure
+// need not link package testing.
+type T interface {
+	Helper()
+	Context() context.Context
+	Cleanup(func())
+	Errorf(format string, args ...any)
+	Fatalf(format string, args ...any)
+	Failed() bool
+	Logf(format string, args ...any)
+}
+
 // Start starts this program again in a role, gives it the arguments as JSON,
 // waits until it is ready and reads what it says then into ready. The process is
 // killed when the test ends, if not before; a data race or a panic that it
 // reported fails the test.
-func Start(t testing.TB, role string, args, ready any) *Process {
+func Start(t T, role string, args, ready any) *Process {
 	t.Helper()
-	p := &Process{role: role, ended: make(chan struct{})}
-	if err := p.start(); err != nil {
+	p, err := inRole(role)
+	if err != nil {
 		t.Fatalf("start %s: %v", role, err)
 	}
 	t.Cleanup(func() {
@@ -46,42 +57,74 @@ func Start(t testing.TB, role string, args, ready any) *Process {
 		p.report(t)
 	})
 	if err := p.Call(t.Context(), "", args, ready); err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v", err)
 	}
 	return p
 }
 
-func (p *Process) start() error {
+// Launch is Start for programs: cmd is a program whose Main or Be makes it a
+// child, and gets its streams here. The caller kills the process; it ends with
+// the caller otherwise. When there is an error nothing runs.
+func Launch(ctx context.Context, cmd *exec.Cmd, name string, args, ready any) (*Process, error) {
+	p, err := start(cmd, name)
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", name, err)
+	}
+	if err := p.Call(ctx, "", args, ready); err != nil {
+		p.Kill()
+		if said := p.stderr.String(); said != "" {
+			err = fmt.Errorf("%w; it said: %s", err, said)
+		}
+		return nil, err
+	}
+	return p, nil
+}
+
+// InRole is a command for Launch that starts this program again in a role that
+// its Main knows.
+func InRole(role string) (*exec.Cmd, error) {
 	exe, err := os.Executable()
 	if err != nil {
-		return err
+		return nil, err
 	}
+	cmd := exec.Command(exe)
+	cmd.Env = append(os.Environ(), roleVariable+"="+role)
+	return cmd, nil
+}
+
+func inRole(role string) (*Process, error) {
+	cmd, err := InRole(role)
+	if err != nil {
+		return nil, err
+	}
+	return start(cmd, role)
+}
+
+func start(cmd *exec.Cmd, name string) (*Process, error) {
 	childIn, in, err := os.Pipe()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer childIn.Close()
 	out, childOut, err := os.Pipe()
 	if err != nil {
 		in.Close()
-		return err
+		return nil, err
 	}
 	defer childOut.Close()
-	p.in, p.out, p.dec = in, out, json.NewDecoder(out)
-	p.cmd = exec.Command(exe)
-	p.cmd.Env = append(os.Environ(), roleVariable+"="+p.role)
-	p.cmd.Stdin, p.cmd.Stdout, p.cmd.Stderr = childIn, childOut, &p.stderr
-	p.cmd.SysProcAttr = attributes()
-	if err := p.cmd.Start(); err != nil {
+	p := &Process{name: name, cmd: cmd, ended: make(chan struct{}), in: in, out: out, dec: json.NewDecoder(out)}
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = childIn, childOut, &p.stderr
+	cmd.SysProcAttr = attributes()
+	if err := cmd.Start(); err != nil {
 		in.Close()
 		out.Close()
-		return err
+		return nil, err
 	}
 	go func() {
 		defer close(p.ended)
-		_ = p.cmd.Wait() // how it ended does not matter: it is killed as a rule
+		_ = cmd.Wait() // how it ended does not matter: it is killed as a rule
 	}()
-	return nil
+	return p, nil
 }
 
 // Call makes a call and reads the answer into result, unless that is nil. When
@@ -89,7 +132,7 @@ func (p *Process) start() error {
 func (p *Process) Call(ctx context.Context, name string, args, result any) error {
 	err := p.call(ctx, name, args, result)
 	if err != nil {
-		return fmt.Errorf("%s %s: %w", p.role, cmp.Or(name, "start"), err)
+		return fmt.Errorf("%s %s: %w", p.name, cmp.Or(name, "start"), err)
 	}
 	return nil
 }
@@ -156,7 +199,7 @@ func (p *Process) Freeze() error {
 		case status.Stopped():
 			return nil
 		default:
-			return fmt.Errorf("%s ended instead of stopping: %v", p.role, status)
+			return fmt.Errorf("%s ended instead of stopping: %v", p.name, status)
 		}
 	}
 }
@@ -178,13 +221,13 @@ func (p *Process) Ended() <-chan struct{} { return p.ended }
 
 // report fails the test if the process said that it has a bug, and shows what
 // it said if the test failed for another reason.
-func (p *Process) report(t testing.TB) {
+func (p *Process) report(t T) {
 	said := p.stderr.String()
 	switch {
 	case alarming(said):
-		t.Errorf("%s said:\n%s", p.role, said)
+		t.Errorf("%s said:\n%s", p.name, said)
 	case said != "" && t.Failed():
-		t.Logf("%s said:\n%s", p.role, said)
+		t.Logf("%s said:\n%s", p.name, said)
 	}
 }
 

@@ -46,8 +46,8 @@ func broken(*Child) error { return errors.New("out of order") }
 // stopped, and tells its process id.
 func parent(c *Child) error {
 	signal.Ignore(syscall.SIGTERM)
-	p := &Process{role: "adder", ended: make(chan struct{})}
-	if err := p.start(); err != nil {
+	p, err := inRole("adder")
+	if err != nil {
 		return err
 	}
 	if err := p.Call(context.Background(), "", 1, nil); err != nil {
@@ -137,13 +137,36 @@ func TestFreezeSaysThatAProcessEnded(t *testing.T) {
 }
 
 func TestRoleThatFailsSaysWhy(t *testing.T) {
-	p := &Process{role: "broken", ended: make(chan struct{})}
-	if err := p.start(); err != nil {
+	p, err := inRole("broken")
+	if err != nil {
 		t.Fatal(err)
 	}
 	defer p.Kill()
 	if err := p.Call(t.Context(), "", 0, nil); err == nil || !strings.Contains(err.Error(), "out of order") {
 		t.Errorf("ready: %v", err)
+	}
+}
+
+func TestLaunch(t *testing.T) {
+	cmd, err := InRole("adder")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := Launch(t.Context(), cmd, "adder", 40, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Kill()
+	var sum int
+	if err := p.Call(t.Context(), "add", 2, &sum); err != nil || sum != 42 {
+		t.Errorf("add: %d, %v; want 42", sum, err)
+	}
+	cmd, err = InRole("broken")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p, err := Launch(t.Context(), cmd, "broken", 0, nil); p != nil || err == nil || !strings.Contains(err.Error(), "out of order") {
+		t.Errorf("launch of one that fails: %v, %v", p, err)
 	}
 }
 
