@@ -52,9 +52,9 @@ func (s Status) String() string {
 
 // An Answer is one line of a server: an answer of the base protocol, the answer
 // to Hello if it has a Version, a frame of session mode if it has an ID, or a
-// notice. The forms that exist are a status alone, "ok REMAINING",
+// notice. The forms that exist are a status alone, "ok REMAINING", "ok COUNT",
 // "ok TOKEN TTL", "acquired TOKEN TTL" and "ok {json}"; in frames "queued
-// POSITION"; to Hello "ok VERSION SESSION OFFERS"; and the notices.
+// POSITION" and "timeout HOLDER AGE"; to Hello "ok VERSION SESSION OFFERS"; and the notices.
 type Answer struct {
 	// ID is that of the request, in frames.
 	ID uint64
@@ -70,6 +70,18 @@ type Answer struct {
 	// down: a server must not promise more than it keeps.
 	TTL    time.Duration
 	HasTTL bool
+	// Count is how many holds Force ended, if HasCount. On the wire it looks like
+	// a lease in seconds, and only who asked knows which it is: what is read has
+	// TTL and Count both, and Count is what is written.
+	Count    int
+	HasCount bool
+	// Holder is what the holder calls itself beside Timeout in frames, and HeldFor
+	// the time since it was granted the key: of those who hold a semaphore, the
+	// one that was granted it first. An empty Holder did not say its name, and
+	// neither did one that calls itself "-"; without both nothing was said.
+	// HeldFor is written as TTL is.
+	Holder  string
+	HeldFor time.Duration
 	// Position is the place in the queue beside Queued in frames: 1 is the next
 	// to be granted, and 0 says nothing.
 	Position int
@@ -93,6 +105,9 @@ type Answer struct {
 	// AppendAnswer ignores it.
 	Text string
 }
+
+// nobody stands for the name of a holder that has none.
+const nobody = "-"
 
 // Offer looks an offer of the server up by its name. The value is empty if it
 // has none.
@@ -123,6 +138,12 @@ func (a Answer) Format(f fmt.State, _ rune) {
 	if a.HasTTL {
 		parts = append(parts, a.TTL)
 	}
+	if a.HasCount {
+		parts = append(parts, a.Count)
+	}
+	if a.Holder != "" || a.HeldFor != 0 {
+		parts = append(parts, fmt.Sprintf("held by %q for", a.Holder), a.HeldFor)
+	}
 	if a.Position != 0 {
 		parts = append(parts, a.Position)
 	}
@@ -141,8 +162,8 @@ func (a Answer) Format(f fmt.State, _ rune) {
 
 // AppendAnswer appends the answer's line to dst. A negative TTL counts as zero.
 //
-// A notice's Key and Reason and the Offers must not contain a line feed:
-// AppendAnswer panics on it, as AppendRequest does.
+// A notice's Key and Reason and the Offers must not contain a line feed, and a
+// Holder must pass CheckName: AppendAnswer panics on it, as AppendRequest does.
 func AppendAnswer(dst []byte, a *Answer) []byte {
 	switch {
 	case a.Notice != 0:
@@ -156,6 +177,8 @@ func AppendAnswer(dst []byte, a *Answer) []byte {
 	switch {
 	case a.JSON != nil:
 		dst = append(append(dst, ' '), a.JSON...)
+	case a.HasCount:
+		dst = strconv.AppendInt(append(dst, ' '), int64(a.Count), 10)
 	case a.HasToken:
 		dst = a.Token.AppendHex(append(dst, ' '))
 		fallthrough
@@ -163,8 +186,26 @@ func AppendAnswer(dst []byte, a *Answer) []byte {
 		dst = appendLease(append(dst, ' '), a.TTL, a.ID != 0)
 	case a.ID != 0 && a.Status == Queued:
 		dst = strconv.AppendInt(append(dst, ' '), int64(a.Position), 10)
+	case a.ID != 0 && a.Status == Timeout:
+		dst = appendHolder(dst, a)
 	}
 	return append(dst, '\n')
+}
+
+// appendHolder appends who holds what was not granted, if anybody knows.
+func appendHolder(dst []byte, a *Answer) []byte {
+	switch {
+	case a.Holder != "":
+		if CheckName(a.Holder) != nil {
+			panic("codec: bug: unchecked name of a holder")
+		}
+		dst = append(append(dst, ' '), a.Holder...)
+	case a.HeldFor > 0:
+		dst = append(append(dst, ' '), nobody...)
+	default:
+		return dst
+	}
+	return appendLease(append(dst, ' '), a.HeldFor, true)
 }
 
 // appendLease rounds down.

@@ -19,8 +19,9 @@ func answers(t testing.TB) map[string]codec.Answer {
 	tok := token(t, hex32)
 	return map[string]codec.Answer{
 		"ok\n":                          {Status: codec.OK},
-		"ok 0\n":                        {Status: codec.OK, HasTTL: true},
-		"ok 33\n":                       {Status: codec.OK, HasTTL: true, TTL: 33 * time.Second},
+		"ok 0\n":                        {Status: codec.OK, HasTTL: true, HasCount: true},
+		"ok 9223372036\n":               {Status: codec.OK, HasTTL: true, TTL: 9223372036 * time.Second}, // too large to be a count
+		"ok 33\n":                       {Status: codec.OK, HasTTL: true, TTL: 33 * time.Second, Count: 33, HasCount: true},
 		"ok " + hex32 + " 33\n":         {Status: codec.OK, HasToken: true, Token: tok, HasTTL: true, TTL: 33 * time.Second},
 		"acquired " + hex32 + " 7\n":    {Status: codec.Acquired, HasToken: true, Token: tok, HasTTL: true, TTL: 7 * time.Second},
 		"ok {\"connections\":1}\n":      {Status: codec.OK, JSON: []byte(`{"connections":1}`)},
@@ -216,12 +217,12 @@ func TestStatsOnTheWire(t *testing.T) {
 	}
 	full := codec.ServerStats{
 		Connections: 1,
-		Locks:       []codec.LockStats{{Key: "a", OwnerConnID: 1, LeaseExpiresInS: 2, Waiters: 3}},
-		Semaphores:  []codec.SemaphoreStats{{Key: "b", Limit: 4, Holders: 5, Waiters: 6}},
+		Locks:       []codec.LockStats{{Key: "a", OwnerConnID: 1, LeaseExpiresInS: 2, Waiters: 3, Owner: "me", HeldS: 1.5}, {Key: "b"}},
+		Semaphores:  []codec.SemaphoreStats{{Key: "b", Limit: 4, Holders: 5, Waiters: 6, Owners: []codec.OwnerStats{{Name: "me", Weight: 2, HeldS: 0.25}}}},
 		IdleLocks:   []codec.IdleStats{{Key: "c", IdleS: 7}}, IdleSemaphores: []codec.IdleStats{{Key: "d", IdleS: 8}},
 	}
-	const want = `{"connections":1,"locks":[{"key":"a","owner_conn_id":1,"lease_expires_in_s":2,"waiters":3}],` +
-		`"semaphores":[{"key":"b","limit":4,"holders":5,"waiters":6}],"idle_locks":[{"key":"c","idle_s":7}],"idle_semaphores":[{"key":"d","idle_s":8}]}`
+	const want = `{"connections":1,"locks":[{"key":"a","owner_conn_id":1,"lease_expires_in_s":2,"waiters":3,"owner":"me","held_s":1.5},{"key":"b","owner_conn_id":0,"lease_expires_in_s":0,"waiters":0,"held_s":0}],` +
+		`"semaphores":[{"key":"b","limit":4,"holders":5,"waiters":6,"owners":[{"name":"me","weight":2,"held_s":0.25}]}],"idle_locks":[{"key":"c","idle_s":7}],"idle_semaphores":[{"key":"d","idle_s":8}]}`
 	if got := string(full.JSON()); got != want {
 		t.Errorf("report = %s, want %s", got, want)
 	}

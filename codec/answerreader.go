@@ -123,6 +123,10 @@ func parseOutcome(a *Answer, args *arguments, last Status) bool {
 	case Acquired:
 		a.Token, a.HasToken = args.token(), true
 		a.TTL, a.HasTTL = args.duration(0), true
+	case Timeout:
+		if args.frame {
+			parseHolder(a, args)
+		}
 	case Queued:
 		if args.frame {
 			a.Position = int(args.number(0, maxLimit))
@@ -143,8 +147,8 @@ func parseOutcome(a *Answer, args *arguments, last Status) bool {
 	return args.done()
 }
 
-// parseGrant reads what may follow "ok": nothing, what is left of a lease, or
-// a token and its lease.
+// parseGrant reads what may follow "ok": nothing, what is left of a lease, a
+// count, or a token and its lease.
 func parseGrant(a *Answer, args *arguments) {
 	first := args.next()
 	if len(first) == 0 {
@@ -153,12 +157,30 @@ func parseGrant(a *Answer, args *arguments) {
 	a.HasTTL = true
 	if d, ok := parseDuration(first, args.frame); ok && len(first) != tokenDigits {
 		a.TTL = d
+		n, plain := parseNumber(first, maxLimit)
+		a.Count, a.HasCount = int(n), plain
 		return
 	}
 	token, ok := ParseToken(first)
 	args.failed = args.failed || !ok
 	a.Token, a.HasToken = token, true
 	a.TTL = args.duration(0)
+}
+
+// parseHolder reads who holds what was not granted, and for how long, neither of
+// which need be said.
+func parseHolder(a *Answer, args *arguments) {
+	name := args.next()
+	if len(name) == 0 {
+		return
+	}
+	if string(name) != nobody {
+		a.Holder = string(name)
+		args.failed = args.failed || CheckName(a.Holder) != nil
+	}
+	if args.more() {
+		a.HeldFor = args.duration(0)
+	}
 }
 
 // parseStatus returns 0 for a word that is no status at all, where last is the

@@ -81,6 +81,10 @@ func (a *arguments) greeting() *Greeting {
 			a.failed = a.failed || g.Resuming
 			g.Resume, g.Resuming = ParseSessionID(value)
 			a.failed = a.failed || !g.Resuming
+		case string(name) == "attempt":
+			again := g.Attempt != 0
+			g.Attempt, _ = parseID(value)
+			a.failed = a.failed || again || g.Attempt == 0
 		case string(name) == "process":
 			a.failed = a.failed || g.Process != "" || len(value) == 0 || !printable(value)
 			g.Process = string(value)

@@ -55,6 +55,8 @@ func frames(t testing.TB) map[string]codec.Request {
 		"12 w\nk\n5 10\n":                            {ID: 12, Command: codec.Wait, Key: key, Timeout: 5 * time.Second, Ticket: 10},
 		"12 w\nk\n- 10\n":                            {ID: 12, Command: codec.Wait, Key: key, NoTimeout: true, Ticket: 10},
 		"12 sw\nk\n250ms 9223372036854775807\n":      {ID: 12, Command: codec.Wait, Semaphore: true, Key: key, Timeout: 250 * time.Millisecond, Ticket: codec.MaxID},
+		"12 force\nk\nlock\n":                        {ID: 12, Command: codec.Force, Key: key},
+		"12 force\nk\nsemaphore\n":                   {ID: 12, Command: codec.Force, Semaphore: true, Key: key},
 		"13 ping\n_\n_\n":                            {ID: 13, Command: codec.Ping},
 		"14 stats\n_\n_\n":                           {ID: 14, Command: codec.Stats},
 		"15 cancel\n_\n10\n":                         {ID: 15, Command: codec.Cancel, Ticket: 10},

@@ -23,24 +23,31 @@ func frameAnswers(t testing.TB) map[string]codec.Answer {
 		"1 ok 0ms\n":                  {ID: 1, Status: codec.OK, HasTTL: true},
 		"1 ok 33000ms\n":              {ID: 1, Status: codec.OK, HasTTL: true, TTL: 33 * time.Second},
 		"1 ok " + hex32 + " 1500ms\n": {ID: 1, Status: codec.OK, HasToken: true, Token: tok, HasTTL: true, TTL: 1500 * time.Millisecond},
-		"1 ok " + digits32 + " 9223372036854ms\n":     {ID: 1, Status: codec.OK, HasToken: true, Token: token(t, digits32), HasTTL: true, TTL: 9223372036854 * time.Millisecond},
-		"1 acquired " + hex32 + " 7000ms\n":           {ID: 1, Status: codec.Acquired, HasToken: true, Token: tok, HasTTL: true, TTL: 7 * time.Second},
-		"1 queued 0\n":                                {ID: 1, Status: codec.Queued},
-		"1 queued 2147483647\n":                       {ID: 1, Status: codec.Queued, Position: math.MaxInt32},
-		"1 timeout\n":                                 {ID: 1, Status: codec.Timeout},
-		"1 canceled\n":                                {ID: 1, Status: codec.Canceled},
-		"1 error\n":                                   {ID: 1, Status: codec.Failed},
-		"1 error_max_locks\n":                         {ID: 1, Status: codec.MaxLocks},
-		"1 error_max_waiters\n":                       {ID: 1, Status: codec.MaxWaiters},
-		"1 error_limit_mismatch\n":                    {ID: 1, Status: codec.LimitMismatch},
-		"1 error_not_enqueued\n":                      {ID: 1, Status: codec.NotQueued},
-		"1 error_lease_expired\n":                     {ID: 1, Status: codec.LeaseExpired},
-		"1 error_draining\n":                          {ID: 1, Status: codec.Draining},
-		"1 error_session\n":                           {ID: 1, Status: codec.ErrSession},
-		"1 ok {\"connections\":1}\n":                  {ID: 1, Status: codec.OK, JSON: []byte(`{"connections":1}`)},
-		"0 lost schlüssel-鍵 " + hex32 + " expired\n":  {Notice: codec.NoticeLost, Key: key, Token: tok, HasToken: true, Reason: codec.ReasonExpired},
-		"0 lost schlüssel-鍵 " + hex32 + " revoked\n":  {Notice: codec.NoticeLost, Key: key, Token: tok, HasToken: true, Reason: codec.ReasonRevoked},
-		"0 lost schlüssel-鍵 " + hex32 + " released\n": {Notice: codec.NoticeLost, Key: key, Token: tok, HasToken: true, Reason: codec.ReasonReleased},
+		"1 ok " + digits32 + " 9223372036854ms\n":         {ID: 1, Status: codec.OK, HasToken: true, Token: token(t, digits32), HasTTL: true, TTL: 9223372036854 * time.Millisecond},
+		"1 acquired " + hex32 + " 7000ms\n":               {ID: 1, Status: codec.Acquired, HasToken: true, Token: tok, HasTTL: true, TTL: 7 * time.Second},
+		"1 queued 0\n":                                    {ID: 1, Status: codec.Queued},
+		"1 queued 2147483647\n":                           {ID: 1, Status: codec.Queued, Position: math.MaxInt32},
+		"1 timeout\n":                                     {ID: 1, Status: codec.Timeout},
+		"1 timeout web-3/4711/worker 2500ms\n":            {ID: 1, Status: codec.Timeout, Holder: "web-3/4711/worker", HeldFor: 2500 * time.Millisecond},
+		"1 timeout me 0ms\n":                              {ID: 1, Status: codec.Timeout, Holder: "me"},
+		"1 timeout 5 5ms\n":                               {ID: 1, Status: codec.Timeout, Holder: "5", HeldFor: 5 * time.Millisecond},
+		"1 timeout - 9223372036854ms\n":                   {ID: 1, Status: codec.Timeout, HeldFor: 9223372036854 * time.Millisecond},
+		"1 ok 0\n":                                        {ID: 1, Status: codec.OK, HasTTL: true, HasCount: true},
+		"1 ok 7\n":                                        {ID: 1, Status: codec.OK, HasTTL: true, TTL: 7 * time.Second, Count: 7, HasCount: true},
+		"1 timeout " + strings.Repeat("n", 64) + " 1ms\n": {ID: 1, Status: codec.Timeout, Holder: strings.Repeat("n", 64), HeldFor: time.Millisecond},
+		"1 canceled\n":                                    {ID: 1, Status: codec.Canceled},
+		"1 error\n":                                       {ID: 1, Status: codec.Failed},
+		"1 error_max_locks\n":                             {ID: 1, Status: codec.MaxLocks},
+		"1 error_max_waiters\n":                           {ID: 1, Status: codec.MaxWaiters},
+		"1 error_limit_mismatch\n":                        {ID: 1, Status: codec.LimitMismatch},
+		"1 error_not_enqueued\n":                          {ID: 1, Status: codec.NotQueued},
+		"1 error_lease_expired\n":                         {ID: 1, Status: codec.LeaseExpired},
+		"1 error_draining\n":                              {ID: 1, Status: codec.Draining},
+		"1 error_session\n":                               {ID: 1, Status: codec.ErrSession},
+		"1 ok {\"connections\":1}\n":                      {ID: 1, Status: codec.OK, JSON: []byte(`{"connections":1}`)},
+		"0 lost schlüssel-鍵 " + hex32 + " expired\n":      {Notice: codec.NoticeLost, Key: key, Token: tok, HasToken: true, Reason: codec.ReasonExpired},
+		"0 lost schlüssel-鍵 " + hex32 + " revoked\n":      {Notice: codec.NoticeLost, Key: key, Token: tok, HasToken: true, Reason: codec.ReasonRevoked},
+		"0 lost schlüssel-鍵 " + hex32 + " released\n":     {Notice: codec.NoticeLost, Key: key, Token: tok, HasToken: true, Reason: codec.ReasonReleased},
 		"0 lost lost " + hex32 + " " + strings.Repeat("r", 64) + "\n": {Notice: codec.NoticeLost, Key: []byte("lost"), Token: tok, HasToken: true, Reason: strings.Repeat("r", 64)},
 		"0 displaced\n": {Notice: codec.NoticeDisplaced},
 		"0 error\n":     {Notice: codec.NoticeError},
@@ -94,7 +101,7 @@ func TestMalformedFrameAnswers(t *testing.T) {
 	lines := []string{
 		"", " ", "ok", "1", "1 ", "-1 ok", "+1 ok", "01 ok", "00 displaced", "x ok", "9223372036854775808 ok", "1\tok", " 1 ok", "1 OK", "1 nil", "1 ok x", "1 ok -5ms", "1 ok 5.5s", "1 ok 5d", "1 ok 5 5", "1 ok 1h1m",
 		"1 ok " + hex32, "1 ok " + hex32 + " x", "1 ok " + hex32 + " 5ms 5", "1 ok " + strings.ToUpper(hex32) + " 5ms", "1 ok 9223372036855ms", "1 acquired", "1 acquired 5ms", "1 acquired " + hex32, "1 queued", "1 queued -1", "1 queued x",
-		"1 queued 2147483648", "1 queued 1 2", "1 timeout 5", "1 canceled 5", "1 cancelled", "1 error x", "1 errors", "1 displaced", "1 lost k " + hex32 + " expired", "1 ok 1 " + sessionHex,
+		"1 queued 2147483648", "1 queued 1 2", "1 timeout me x", "1 timeout me -5ms", "1 timeout me 5ms 5", "1 timeout me 5ms them", "1 timeout - -", "1 timeout m\x00e", "1 timeout ü", "1 timeout " + strings.Repeat("n", 65), "1 timeout me 9223372036855ms", "1 canceled 5", "1 cancelled", "1 error x", "1 errors", "1 displaced", "1 lost k " + hex32 + " expired", "1 ok 1 " + sessionHex,
 		"0", "0 ", "0  ", "0 lost", "0 lost k", "0 lost k " + hex32, "0 lost k " + hex32 + " ", "0 lost k " + hex32[1:] + " expired", "0 lost k " + hex32 + " expired now", "0 lost " + hex32 + " expired", "0 lost \xff " + hex32 + " expired",
 		"0 lost k\x00 " + hex32 + " expired", "0 lost k " + hex32 + " \x1b[2J", "0 lost k " + hex32 + " ü", "0 lost k " + hex32 + " " + strings.Repeat("r", 65), "0 lost " + strings.Repeat("k", 257) + " " + hex32 + " expired", "0 displaced now", "0 error now",
 	}
@@ -111,6 +118,46 @@ func TestMalformedFrameAnswers(t *testing.T) {
 		if !reflect.DeepEqual(a, codec.Answer{}) {
 			t.Errorf("Read(%q) left %v behind", line, a)
 		}
+	}
+}
+
+func TestWhoHoldsMayBeSaidInPart(t *testing.T) {
+	for line, want := range map[string]codec.Answer{
+		"1 timeout -":        {ID: 1, Status: codec.Timeout},
+		"1 timeout - 0s":     {ID: 1, Status: codec.Timeout},
+		"1 timeout me":       {ID: 1, Status: codec.Timeout, Holder: "me"},
+		"1 timeout me\t2m ":  {ID: 1, Status: codec.Timeout, Holder: "me", HeldFor: 2 * time.Minute},
+		"1 timeout - 1500us": {ID: 1, Status: codec.Timeout, HeldFor: 1500 * time.Microsecond},
+	} {
+		var a codec.Answer
+		err := frameAnswerReader(strings.NewReader(line + "\n")).Read(&a)
+		if err != nil || !reflect.DeepEqual(a, want) {
+			t.Errorf("Read(%q) = %v, %v; want %v", line, a, err, want)
+		}
+	}
+}
+
+// Who holds is for frames: clients of the base protocol know "timeout" alone.
+func TestTheBaseProtocolDoesNotSayWhoHolds(t *testing.T) {
+	a := codec.Answer{Status: codec.Timeout, Holder: "me", HeldFor: time.Second}
+	if got := string(codec.AppendAnswer(nil, &a)); got != "timeout\n" {
+		t.Errorf("it is %q", got)
+	}
+	if err := codec.NewAnswerReader(strings.NewReader("timeout me 5\n")).Read(&a); err != codec.ErrMalformedAnswer {
+		t.Errorf("Read = %v, %v; want ErrMalformedAnswer", a, err)
+	}
+}
+
+func TestUncheckedHoldersPanic(t *testing.T) {
+	for _, name := range []string{"a b", "a\n2 ok", "ü", strings.Repeat("n", 65)} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("the holder %q was written", name)
+				}
+			}()
+			codec.AppendAnswer(nil, &codec.Answer{ID: 1, Status: codec.Timeout, Holder: name})
+		}()
 	}
 }
 
@@ -193,7 +240,7 @@ func TestLostKeysAreCopies(t *testing.T) {
 
 func TestReadingFrameAnswersAllocatesNothing(t *testing.T) {
 	for wire, a := range frameAnswers(t) {
-		if a.JSON != nil || a.Key != nil {
+		if a.JSON != nil || a.Key != nil || a.Holder != "" {
 			continue // they are copies
 		}
 		ar := frameAnswerReader(&loopReader{text: wire})

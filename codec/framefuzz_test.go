@@ -77,6 +77,7 @@ func FuzzFrameFields(f *testing.F) {
 	f.Add(uint64(codec.MaxID), uint8(codec.Lock), true, "schlüssel-鍵", int64(-1), int64(1500*time.Millisecond), 3, 2, 5, uint64(codec.MaxID), []byte(hex32))
 	f.Add(uint64(7), uint8(codec.Enqueue), true, "k", int64(1), int64(0), 3, 0, 1, uint64(1), []byte(hex32))
 	f.Add(uint64(7), uint8(codec.Wait), false, "k", int64(math.MaxInt64), int64(math.MaxInt64), 1, 1, 1, uint64(6), []byte(hex32))
+	f.Add(uint64(8), uint8(codec.Force), true, "k", int64(0), int64(0), 0, 0, 0, uint64(1), []byte(hex32))
 	f.Fuzz(func(t *testing.T, id uint64, command uint8, semaphore bool, key string, timeout, ttl int64, limit, weight, fences int, ticket uint64, tok []byte) {
 		r := codec.Request{
 			ID: id%codec.MaxID + 1, Command: codec.Command(command % 16), Semaphore: semaphore, Key: []byte(key), Timeout: time.Duration(timeout), NoTimeout: timeout < 0,
@@ -101,7 +102,7 @@ func FuzzFrameFields(f *testing.F) {
 // they go over the wire.
 func only(r codec.Request) codec.Request {
 	o := codec.Request{ID: r.ID, Command: r.Command}
-	if r.Command <= codec.Wait {
+	if r.Command <= codec.Wait || r.Command == codec.Force {
 		o.Semaphore, o.Key = r.Semaphore, r.Key
 	}
 	switch r.Command {
@@ -140,7 +141,7 @@ func FuzzFrameAnswers(f *testing.F) {
 	for _, s := range seeds {
 		f.Add([]byte("42 " + s))
 	}
-	for _, s := range []string{"0 weather sunny\n", "0 \n", "0\n", "1 error_session claim\n", "1 ok {" + strings.Repeat("x", 2000) + "}\n", "1 ok 1h\n", "0 lost k " + hex32 + " \x00\n"} {
+	for _, s := range []string{"0 weather sunny\n", "0 \n", "0\n", "1 error_session claim\n", "1 ok {" + strings.Repeat("x", 2000) + "}\n", "1 ok 1h\n", "1 ok 2147483648\n", "1 timeout me\n", "1 timeout - 7\n", "1 timeout me 1500us\n", "1 timeout me 5 5\n", "0 lost k " + hex32 + " \x00\n"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, wire []byte) {
@@ -158,7 +159,7 @@ func FuzzFrameAnswers(f *testing.F) {
 				t.Fatalf("%v is neither answer nor notice", a)
 			}
 			line := codec.AppendAnswer(nil, &a)
-			a.TTL = a.TTL.Truncate(time.Millisecond)
+			a.TTL, a.HeldFor = a.TTL.Truncate(time.Millisecond), a.HeldFor.Truncate(time.Millisecond)
 			var again codec.Answer
 			if err := frameAnswerReader(bytes.NewReader(line)).Read(&again); err != nil || !reflect.DeepEqual(again, a) {
 				t.Fatalf("%v became %q and then %v, %v", a, line, again, err)

@@ -106,7 +106,7 @@ func writeAndReadBack(t *testing.T, want codec.Request) {
 	if err := codec.NewRequestReader(bytes.NewReader(wire)).Read(&got); err != nil || !equalRequests(got, want) {
 		t.Fatalf("%v became %q and then %v, %v", want, wire, got, err)
 	}
-	if want.Command <= codec.Wait {
+	if want.Command <= codec.Wait || want.Command == codec.Force {
 		if err := codec.CheckKey(string(want.Key)); err != nil {
 			t.Fatalf("read the key %q: %v", want.Key, err)
 		}

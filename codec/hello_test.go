@@ -23,7 +23,9 @@ func greetings(t testing.TB) map[string]codec.Greeting {
 		"1 me resume=" + sessionHex:                   {Version: 1, Name: "me", Resume: session(t), Resuming: true},
 		"1 me resume=" + strings.Repeat("0", 32):      {Version: 1, Name: "me", Resuming: true},
 		"1 me process=" + bootID + ":4026531836:4711": {Version: 1, Name: "me", Process: bootID + ":4026531836:4711"},
-		"1 me release-on-close":                       {Version: 1, Name: "me", ReleaseOnClose: true},
+		"1 me attempt=1":                              {Version: 1, Name: "me", Attempt: 1},
+		"1 me resume=" + sessionHex + " attempt=9223372036854775807": {Version: 1, Name: "me", Resume: session(t), Resuming: true, Attempt: codec.MaxID},
+		"1 me release-on-close": {Version: 1, Name: "me", ReleaseOnClose: true},
 		"1 " + long + " resume=" + sessionHex + " process=" + bootID + ":4294967295:4194304 release-on-close": {
 			Version: 1, Name: long, Resume: session(t), Resuming: true, Process: bootID + ":4294967295:4194304", ReleaseOnClose: true,
 		},
@@ -56,6 +58,8 @@ func TestHelloWithUnknownWords(t *testing.T) {
 		"1 me color=red release-on-close a=b=": "1 me release-on-close",
 		"1 me RESUME=x Process= =x = ===":      "1 me",
 		"1 me resume":                          "", // known, and wrong
+		"1 me attempt":                         "",
+		"1 me attempts=3 Attempt=x":            "1 me",
 		"1 me release-on-close=no":             "1 me",
 		"1 me \x00\xff":                        "1 me",
 		"2 me resume=" + sessionHex + " x":     "2 me resume=" + sessionHex,
@@ -85,6 +89,7 @@ func malformedHellos() []string {
 		"1 " + strings.Repeat("n", 65), "1 m\x00e", "1 m\x7fe", "1 schlüssel", "1 \xff", "1 \u2028",
 		"1 me resume=", "1 me resume=x", "1 me resume=" + sessionHex[1:], "1 me resume=" + sessionHex + "0", "1 me resume=" + strings.ToUpper(sessionHex), "1 me resume==" + sessionHex[1:],
 		"1 me resume=" + sessionHex + " resume=" + sessionHex, "1 me process=", "1 me process=a process=b", "1 me process=a\x01b", "1 me process=ü", "1 me release-on-close release-on-close",
+		"1 me attempt=", "1 me attempt=0", "1 me attempt=x", "1 me attempt=-1", "1 me attempt=01", "1 me attempt=1 attempt=1", "1 me attempt=1 attempt=2", "1 me attempt=x attempt=2", "1 me attempt=9223372036854775808",
 	} {
 		wire = append(wire, "hello\n_\n"+argument+"\n")
 	}

@@ -103,6 +103,8 @@ func parseArguments(r *Request, args *arguments) {
 		r.Hello = args.greeting()
 	case Cancel:
 		r.Ticket = args.id()
+	case Force:
+		args.kind(r)
 	case Beat, Sync, Bye:
 		args.failed = args.failed || string(args.next()) != "_"
 	}
@@ -163,6 +165,13 @@ func (a *arguments) timeout(r *Request) {
 		return
 	}
 	r.Timeout = a.duration(0)
+}
+
+// kind reads whether it is about a lock or a semaphore.
+func (a *arguments) kind(r *Request) {
+	word := string(a.next())
+	r.Semaphore = word == kindWord(true)
+	a.failed = a.failed || word != kindWord(r.Semaphore)
 }
 
 // slots reads the limit of a semaphore, and in frames the weight.

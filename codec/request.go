@@ -24,11 +24,12 @@ const (
 	Ping                       // ping: nothing but an answer
 	Stats                      // stats: report who holds and who waits
 	Hello                      // hello: ask for session mode, with the words of a Greeting
+	Force                      // force: take the key away from all who hold it; only this project's server knows it
 )
 
 // The commands that exist in frames only.
 const (
-	Cancel Command = iota + Hello + 1 // cancel: take the request, or the place, with the ID Ticket back
+	Cancel Command = iota + Force + 1 // cancel: take the request, or the place, with the ID Ticket back
 	Beat                              // beat: start every lease of the session anew
 	Sync                              // sync: everything that was to be resumed has been named
 	Bye                               // bye: release everything and close
@@ -38,7 +39,7 @@ const (
 // one letter are about semaphores.
 var words = [...]string{
 	Lock: "l", Release: "r", Renew: "n", Enqueue: "e", Wait: "w", Auth: "auth", Ping: "ping", Stats: "stats",
-	Hello: "hello", Cancel: "cancel", Beat: "beat", Sync: "sync", Bye: "bye",
+	Hello: "hello", Force: "force", Cancel: "cancel", Beat: "beat", Sync: "sync", Bye: "bye",
 }
 
 // String returns the command's name on the wire, for locks.
@@ -61,7 +62,7 @@ func (c Command) exists(frame bool) bool {
 }
 
 // keyed says whether the command is about a key, and so exists for semaphores.
-func (c Command) keyed() bool { return c >= Lock && c <= Wait }
+func (c Command) keyed() bool { return c >= Lock && c <= Wait || c == Force }
 
 // A Request is one request of the base protocol, or a frame of session mode if
 // it has an ID. Which fields count depends on that and on the command; the
@@ -71,7 +72,7 @@ type Request struct {
 	// larger than every ID before it in the session, and 0 in the base protocol.
 	ID      uint64
 	Command Command
-	// Semaphore makes Lock, Release, Renew, Enqueue and Wait act on the
+	// Semaphore makes Lock, Release, Renew, Enqueue, Wait and Force act on the
 	// semaphore of that name, not on the lock.
 	Semaphore bool
 	// NoTimeout makes Lock and Wait wait for ever, whatever Timeout says; in
@@ -151,7 +152,7 @@ func AppendRequest(dst []byte, r *Request) []byte {
 		dst = append(append(dst, r.Command.String()...), "\n_\n"...)
 		return append(appendUnkeyed(dst, r), '\n')
 	}
-	if r.Semaphore {
+	if r.Semaphore && r.Command != Force {
 		dst = append(dst, 's')
 	}
 	dst = append(append(dst, words[r.Command]...), '\n')
@@ -181,6 +182,9 @@ func appendGreeting(dst []byte, g *Greeting) []byte {
 	if g.Resuming {
 		dst = g.Resume.AppendHex(append(dst, " resume="...))
 	}
+	if g.Attempt > 0 {
+		dst = strconv.AppendUint(append(dst, " attempt="...), g.Attempt, 10)
+	}
 	if g.Process != "" {
 		dst = append(append(dst, " process="...), g.Process...)
 	}
@@ -188,6 +192,14 @@ func appendGreeting(dst []byte, g *Greeting) []byte {
 		dst = append(dst, " release-on-close"...)
 	}
 	return dst
+}
+
+// kindWord returns the argument of Force.
+func kindWord(semaphore bool) string {
+	if semaphore {
+		return "semaphore"
+	}
+	return "lock"
 }
 
 // appendArguments appends each field with a blank behind it, and takes the last
@@ -199,6 +211,8 @@ func appendArguments(dst []byte, r *Request) []byte {
 		dst = append(r.Token.AppendHex(dst), ' ')
 	case Lock, Wait:
 		dst = append(appendTimeout(dst, r), ' ')
+	case Force:
+		return append(dst, kindWord(r.Semaphore)...)
 	}
 	switch r.Command {
 	case Lock, Enqueue:

@@ -49,6 +49,8 @@ func requests(t testing.TB) map[string]codec.Request {
 		"w\nk\n5\n":                       {Command: codec.Wait, Key: key, Timeout: 5 * time.Second},
 		"sw\nk\n0\n":                      {Command: codec.Wait, Semaphore: true, Key: key},
 		"auth\n_\nhunter2\n":              {Command: codec.Auth, Secret: []byte("hunter2")},
+		"force\nk\nlock\n":                {Command: codec.Force, Key: key},
+		"force\nk\nsemaphore\n":           {Command: codec.Force, Semaphore: true, Key: key},
 		"ping\n_\n_\n":                    {Command: codec.Ping},
 		"stats\n_\n_\n":                   {Command: codec.Stats},
 		"l\nschlüssel-鍵\n5\n":             {Command: codec.Lock, Key: []byte("schlüssel-鍵"), Timeout: 5 * time.Second},
@@ -110,24 +112,25 @@ func malformed() []string {
 		"", " ", "k 39", "a\tb", "\r", "a\rb", "\x00", "\x01", "\x1f", "\x7f", "\x1b[2J", "a\x85b", "\u0085", "\u00a0", "\u2028", "\u3000", "\xff", "a\xc3", "\xed\xa0\x80",
 	}
 	arguments := map[string][]string{
-		"l":  {"", " ", "1 2 3", "5 0", "5 -3", "5 x"},
-		"sl": {"", "5", "5 0", "5 -1", "5 x", "5 2 0", "5 2 3 4", "0 2147483648", "0 99999999999999999999"},
-		"r":  {"", "abc", hex32 + " 1", hex32[:31], hex32 + "0", strings.ToUpper(hex32), hex32[:31] + "g"},
-		"sr": {"", "nope"},
-		"n":  {"", "a 1 2", hex32 + " 0", hex32 + " -1", hex32 + " 1 2"},
-		"sn": {"", "x"},
-		"e":  {"x", "0", "1 2"},
-		"se": {"", "0", "x", "1 0", "1 2 3"},
-		"w":  {"", "x", "1 2"},
-		"sw": {"", "x", "1 2"},
-		"":   {"5"}, "zz": {"5"}, "L": {"5"}, "LOCK": {"5"}, "s": {"5"}, "ss": {"5"}, "sping": {"_"}, "lock": {"5"}, " l": {"5"}, "l ": {"5"}, "AUTH": {"x"}, "hello": {"1 me"},
+		"l":     {"", " ", "1 2 3", "5 0", "5 -3", "5 x"},
+		"sl":    {"", "5", "5 0", "5 -1", "5 x", "5 2 0", "5 2 3 4", "0 2147483648", "0 99999999999999999999"},
+		"r":     {"", "abc", hex32 + " 1", hex32[:31], hex32 + "0", strings.ToUpper(hex32), hex32[:31] + "g"},
+		"sr":    {"", "nope"},
+		"n":     {"", "a 1 2", hex32 + " 0", hex32 + " -1", hex32 + " 1 2"},
+		"sn":    {"", "x"},
+		"e":     {"x", "0", "1 2"},
+		"se":    {"", "0", "x", "1 0", "1 2 3"},
+		"w":     {"", "x", "1 2"},
+		"sw":    {"", "x", "1 2"},
+		"force": {"", "_", "l", "Lock", "locks", "lock semaphore", "semaphore x", hex32}, "sforce": {"lock", "semaphore"}, "FORCE": {"lock"},
+		"": {"5"}, "zz": {"5"}, "L": {"5"}, "LOCK": {"5"}, "s": {"5"}, "ss": {"5"}, "sping": {"_"}, "lock": {"5"}, " l": {"5"}, "l ": {"5"}, "AUTH": {"x"}, "hello": {"1 me"},
 	}
 	var wire []string
 	for _, n := range numbers {
 		wire = append(wire, "l\nk\n"+n+"\n", "l\nk\n0 "+n+"\n", "w\nk\n"+n+"\n", "sl\nk\n0 "+n+"\n", "se\nk\n"+n+"\n", "e\nk\n"+n+"\n", "n\nk\n"+hex32+" "+n+"\n")
 	}
 	for _, key := range keys {
-		wire = append(wire, "l\n"+key+"\n5\n", "sr\n"+key+"\n"+hex32+"\n")
+		wire = append(wire, "l\n"+key+"\n5\n", "force\n"+key+"\nlock\n", "sr\n"+key+"\n"+hex32+"\n")
 	}
 	for command, list := range arguments {
 		for _, argument := range list {

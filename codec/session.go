@@ -61,6 +61,10 @@ type Greeting struct {
 	// Resume is the session to go on with, if Resuming.
 	Resume   SessionID
 	Resuming bool
+	// Attempt counts the connections that the client has tried for this session,
+	// this one included, so that the server can tell a hello that was delayed
+	// from the latest. 0 is not said; at most MaxID.
+	Attempt uint64
 	// Process names the client's process as BOOTID:PIDNS:PID, so that a server
 	// on the same machine can see it die. It is what was said and not checked,
 	// but for being printable ASCII without spaces; empty is none.

@@ -30,6 +30,11 @@ type LockStats struct {
 	LeaseExpiresInS float64 `json:"lease_expires_in_s"`
 	// Waiters counts those who queue.
 	Waiters int `json:"waiters"`
+	// Owner is what the holder calls itself, empty if it did not say, and HeldS
+	// the time since the lock was granted, in seconds. Other servers than this
+	// project's say neither.
+	Owner string  `json:"owner,omitempty"`
+	HeldS float64 `json:"held_s"`
 }
 
 // SemaphoreStats is what the server knows of a semaphore in use.
@@ -39,6 +44,22 @@ type SemaphoreStats struct {
 	// Holders counts the leases that are out, Waiters those who queue.
 	Holders int `json:"holders"`
 	Waiters int `json:"waiters"`
+	// Owners are the first MaxOwners of the holders, in the order in which they
+	// were granted their slots. Only this project's server lists them.
+	Owners []OwnerStats `json:"owners,omitempty"`
+}
+
+// MaxOwners is how many holders of one semaphore a report lists at most.
+const MaxOwners = 16
+
+// OwnerStats is what the server knows of one holder of a semaphore.
+type OwnerStats struct {
+	// Name is what the holder calls itself, empty if it did not say.
+	Name string `json:"name"`
+	// Weight is how many of the slots it holds.
+	Weight int `json:"weight"`
+	// HeldS is the time since they were granted, in seconds.
+	HeldS float64 `json:"held_s"`
 }
 
 // IdleStats is what the server knows of a key that nobody holds.
