@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"time"
 )
 
 // roleVariable tells a process that it is a child, and in which role.
@@ -68,6 +69,7 @@ func Be(name string, role Role) int {
 		out: json.NewEncoder(os.Stdout),
 	}
 	c.handlers = map[string]Handler{
+		"cpu":    Handle(func(struct{}) (time.Duration, error) { return CPU(), nil }),
 		"usage":  Handle(func(collect bool) (Usage, error) { return Measure(collect), nil }),
 		"stacks": Handle(func(struct{}) (string, error) { return stacks(), nil }),
 	}
@@ -97,7 +99,7 @@ func startPoller() {
 // Args reads what Start was given into v.
 func (c *Child) Args(v any) error { return json.Unmarshal(c.args, v) }
 
-// Handle adds a handler for a call. Every child answers "usage" and "stacks".
+// Handle adds a handler for a call. Every child answers "cpu", "usage" and "stacks".
 func (c *Child) Handle(name string, h Handler) { c.handlers[name] = h }
 
 // Handle makes a Handler of a function with typed arguments.

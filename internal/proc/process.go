@@ -176,6 +176,14 @@ func (p *Process) Usage(ctx context.Context, collect bool) (Usage, error) {
 	return u, err
 }
 
+// CPU asks for the time that the process has spent on processors, and for
+// nothing else: it may be called between measurements.
+func (p *Process) CPU(ctx context.Context) (time.Duration, error) {
+	var d time.Duration
+	err := p.Call(ctx, "cpu", struct{}{}, &d)
+	return d, err
+}
+
 // Stacks asks for the stacks of all goroutines.
 func (p *Process) Stacks(ctx context.Context) (string, error) {
 	var s string
