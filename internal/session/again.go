@@ -16,10 +16,7 @@ import (
 func (c *Client) resume(now time.Duration) {
 	// The beats so far count for the holds as they are; those from here on
 	// count for what has been confirmed.
-	for h := c.holds.head; h != nil; h = h.links.next {
-		h.stamp = c.Since(h)
-	}
-	c.epoch++
+	c.holds.all(func(h *Hold) { h.stamp, h.confirmed = c.Since(h), false })
 	if !c.faults.beatBeforeN {
 		c.beaten = 0
 	}
@@ -30,11 +27,11 @@ func (c *Client) resume(now time.Duration) {
 	if c.faults.beatBeforeN {
 		c.Beat(now)
 	}
-	for h := c.holds.head; h != nil; h = h.links.next {
+	c.holds.all(func(h *Hold) {
 		c.Do(now, &Call{Hold: h, own: true, Request: codec.Request{
-			Command: codec.Renew, Semaphore: h.Semaphore, Key: []byte(h.Key), Token: h.Token, TTL: h.TTL,
+			Command: codec.Renew, Semaphore: h.Semaphore, Key: []byte(h.Key), Token: h.Token, TTL: h.TTL(),
 		}})
-	}
+	})
 	for ticket := c.places.head; ticket != nil; ticket = ticket.links.next {
 		again = append(again, ticket)
 	}

@@ -24,10 +24,13 @@ type Call struct {
 	// Status is that of the answer, once the call is done. Canceled and
 	// ErrSession may come from the Client itself.
 	Status codec.Status
-	// TTL and Position are what the answer says besides, and JSON the report
-	// that Stats asked for.
+	// TTL, Position, Count, Holder and HeldFor are what the answer says besides,
+	// as in codec.Answer, and JSON is the report that Stats asked for.
 	TTL      time.Duration
 	Position int
+	Count    int
+	Holder   string
+	HeldFor  time.Duration
 	JSON     []byte
 
 	stamp time.Duration // before it was sent, over this connection
@@ -68,10 +71,11 @@ func (c *Call) acquires() bool {
 }
 
 // again says whether the call is worth sending again over another connection.
-// Renewals and beats are not: the resume renews everything anyway.
+// Renewals and beats are not: the resume renews everything anyway. Nor is what
+// takes leases from others: done twice, it would hit those who came after them.
 func (c *Call) again() bool {
 	switch c.Request.Command {
-	case codec.Beat, codec.Sync, codec.Renew, codec.Cancel:
+	case codec.Beat, codec.Sync, codec.Renew, codec.Cancel, codec.Force:
 		return false
 	}
 	return !c.taken

@@ -2,6 +2,7 @@ package session
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"github.com/distributed-go/distributed/codec"
@@ -51,10 +52,8 @@ type Client struct {
 	pending pending
 	queued  list[Call, *Call] // without an ID, until there is a connection
 	places  list[Call, *Call]
-	holds   list[Hold, *Hold]
-	held    int
+	holds   chain
 
-	epoch    uint32        // counts resumes
 	beaten   time.Duration // the stamp of the latest beat of this connection that was answered
 	beat     *Call         // the one that is on its way, or was last
 	shortest time.Duration // no lease of a hold or call is shorter
@@ -90,6 +89,7 @@ func (c *Client) Connect(now time.Duration) (conn uint64) {
 	}
 	c.state = greeting
 	hello := c.greeting
+	hello.Attempt = c.conn
 	c.request = codec.Request{Command: codec.Hello, Hello: &hello}
 	c.caller.Send(&c.request)
 	return c.conn
@@ -107,7 +107,7 @@ func (c *Client) Cut(now time.Duration, conn uint64) {
 		case call.place:
 			c.pending.remove(call.Request.ID) // it will be named
 		case c.faults.heldAgain && call.Request.Command == codec.Release:
-			c.hold(call.Hold, call.Request.Token, call.Hold.TTL, now)
+			c.hold(call.Hold, call.Request.Token, call.Hold.TTL(), now)
 			c.finish(call, codec.OK)
 		case call.again():
 			call.state = waiting
@@ -126,14 +126,38 @@ func (c *Client) Cut(now time.Duration, conn uint64) {
 func (c *Client) Up() bool { return c.state == up }
 
 // Holds counts the holds that are neither released nor lost.
-func (c *Client) Holds() int { return c.held }
+func (c *Client) Holds() int { return c.holds.held }
+
+// Busy says whether there is anything to keep the session for: a hold, a place,
+// or a call without an answer. A beat is none.
+func (c *Client) Busy() bool {
+	calls := c.pending.n
+	if c.Beating() {
+		calls--
+	}
+	return calls > 0 || c.holds.held > 0 || c.places.head != nil || c.queued.head != nil
+}
+
+// Beating says whether a beat is on its way.
+func (c *Client) Beating() bool { return c.beat != nil && c.beat.state == sent }
+
+// Calls returns the callers' calls that have no answer yet, in the order in
+// which they were made. It takes time for each of them.
+func (c *Client) Calls() []*Call {
+	calls := c.sorted()
+	for call := c.queued.head; call != nil; call = call.links.next {
+		calls = append(calls, call)
+	}
+	return slices.DeleteFunc(calls, func(call *Call) bool { return call.own || call.state == done })
+}
 
 // Do begins a call. Without a connection it is sent when there is one again,
 // after everything that was asked before.
 func (c *Client) Do(now time.Duration, call *Call) {
 	call.Request.ID = 0
 	call.since, call.stamp = now, now
-	call.Status, call.TTL, call.Position, call.JSON = 0, 0, 0, nil
+	call.Status, call.TTL, call.Position, call.Count, call.JSON = 0, 0, 0, 0, nil
+	call.Holder, call.HeldFor = "", 0
 	call.place, call.taken = false, false
 	if ttl := call.Request.TTL; ttl > 0 {
 		c.shortest = min(c.shortest, ttl)
@@ -211,7 +235,8 @@ func (c *Client) leave(ticket *Call) {
 // released too: the server may still have it, and beats would renew it.
 func (c *Client) Release(now time.Duration, h *Hold, call *Call) {
 	c.drop(h)
-	call.Request = codec.Request{Command: codec.Release, Semaphore: h.Semaphore, Key: []byte(h.Key), Token: h.Token}
+	key := append(call.Request.Key[:0], h.Key...)
+	call.Request = codec.Request{Command: codec.Release, Semaphore: h.Semaphore, Key: key, Token: h.Token}
 	call.Hold, call.Ticket = h, nil
 	c.Do(now, call)
 }
@@ -219,7 +244,7 @@ func (c *Client) Release(now time.Duration, h *Hold, call *Call) {
 // Beat renews all holds, and shows the server that the session is there. It is
 // due every BeatEvery; while one is on its way there is no other.
 func (c *Client) Beat(now time.Duration) {
-	if c.state != up || c.beat != nil && c.beat.state == sent {
+	if c.state != up || c.Beating() {
 		return
 	}
 	if c.beat == nil {
@@ -231,7 +256,7 @@ func (c *Client) Beat(now time.Duration) {
 // BeatEvery returns the time from one beat to the next: a third of the shortest
 // lease that is held or waited for, and two seconds at most.
 func (c *Client) BeatEvery() time.Duration {
-	if c.held == 0 && c.pending.n == 0 && c.places.head == nil && c.queued.head == nil {
+	if !c.Busy() {
 		c.shortest = math.MaxInt64
 	}
 	return min(c.shortest/3, longestBeat)
@@ -260,12 +285,27 @@ func (c *Client) finish(call *Call, status codec.Status) {
 	}
 }
 
+// End ends the session at this end alone, for a reason of the caller's: the
+// server hears nothing of it, and keeps what it has until that runs out.
+func (c *Client) End(reason string) {
+	if c.state != over {
+		c.end(reason)
+	}
+}
+
 // end ends the session: everything is lost.
 func (c *Client) end(reason string) {
 	c.state = over
-	for h := c.holds.head; h != nil; h = c.holds.head {
-		c.drop(h)
-		c.caller.Lost(h, reason)
+	holds := c.holds
+	c.holds = chain{}
+	for h := holds.head; h != nil; {
+		next := h.next
+		h.next, h.chained = nil, false
+		if h.held {
+			h.held = false
+			c.caller.Lost(h, reason)
+		}
+		h = next
 	}
 	for ticket := c.places.head; ticket != nil; ticket = c.places.head {
 		c.leave(ticket)

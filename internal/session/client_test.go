@@ -160,8 +160,8 @@ func TestBeatsCountAfterTheOwnRenewal(t *testing.T) {
 	p.line(codec.Answer{ID: 5, Status: codec.OK})
 	since(beaten, "beat answered before the renewal")
 	p.line(codec.Answer{ID: 3, Status: codec.OK, TTL: 8 * time.Second, HasTTL: true})
-	if c.Hold.TTL != 8*time.Second {
-		t.Fatalf("TTL %v", c.Hold.TTL)
+	if c.Hold.TTL() != 8*time.Second {
+		t.Fatalf("TTL %v", c.Hold.TTL())
 	}
 	since(max(renewed, renewed+time.Second), "renewed, after a beat was answered")
 }

@@ -38,8 +38,8 @@ func TestMemoryPerHold(t *testing.T) {
 		t.Errorf("%d B each, want at most 320", per)
 	}
 	runtime.KeepAlive(d)
-	if n := unsafe.Sizeof(Hold{}); n > 96 {
-		t.Errorf("a hold takes %d bytes, want at most 96", n)
+	if n := unsafe.Sizeof(Hold{}); n > 72 {
+		t.Errorf("a hold takes %d bytes, want at most 72", n)
 	}
 }
 

@@ -66,11 +66,11 @@ func (d *digester) actor(w *world, a *actor) {
 		d.num(call.Request.ID)
 	}
 	d.bytes = append(d.bytes, 'h')
-	for h := c.holds.head; h != nil; h = h.links.next {
+	c.holds.all(func(h *Hold) {
 		d.num(h.Token.Fence())
 		d.ago(w.now, h.stamp)
-		d.flag(h.epoch == c.epoch)
-	}
+		d.flag(h.confirmed)
+	})
 	d.bytes = append(d.bytes, 't')
 	for _, t := range a.tasks {
 		d.num(uint64(t.state), t.call.Request.ID, t.hold.Token.Fence())

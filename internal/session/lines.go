@@ -36,7 +36,7 @@ func (c *Client) Line(now time.Duration, conn uint64, a *codec.Answer) bool {
 func (c *Client) notice(a *codec.Answer) bool {
 	switch a.Notice {
 	case codec.NoticeLost:
-		if h := c.find(a.Token); h != nil {
+		if h := c.holds.find(a.Token); h != nil {
 			c.drop(h)
 			c.caller.Lost(h, a.Reason)
 		}
@@ -54,11 +54,13 @@ func (c *Client) answered(now time.Duration, call *Call, a *codec.Answer) {
 	if c.faults.fromReceipt {
 		stamp = now
 	}
-	call.TTL, call.Position, call.JSON = a.TTL, a.Position, a.JSON
+	call.TTL, call.Position, call.Count, call.JSON = a.TTL, a.Position, a.Count, a.JSON
+	call.Holder, call.HeldFor = a.Holder, a.HeldFor
 	status := a.Status
 	switch {
 	case call.Request.Command == codec.Beat && status == codec.OK:
 		c.beaten = max(c.beaten, stamp)
+		c.holds.index = nil // whatever brought many losses is over
 	case call.Request.Command == codec.Renew:
 		c.renewed(call, a, stamp)
 	case call.Request.Command == codec.Enqueue && (status == codec.Queued || status == codec.Acquired):
@@ -96,7 +98,7 @@ func (c *Client) giveBack(now time.Duration, h *Hold) {
 	}
 	given := *h // the caller may use h again at once
 	c.drop(h)
-	given.links, given.held = links[Hold]{}, false
+	given.next, given.chained, given.held = nil, false, false
 	c.Release(now, &given, &Call{own: true})
 }
 
@@ -106,7 +108,7 @@ func (c *Client) renewed(call *Call, a *codec.Answer, stamp time.Duration) {
 	switch {
 	case h == nil || !h.held || h.Token != call.Request.Token:
 	case a.Status == codec.OK && a.HasTTL:
-		h.TTL = min(call.Request.TTL, a.TTL)
+		h.setTTL(min(call.Request.TTL, a.TTL))
 		c.confirm(h, stamp)
 	default:
 		c.drop(h)
