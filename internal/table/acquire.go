@@ -1,6 +1,9 @@
 package table
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // A Request asks for a lease.
 type Request struct {
@@ -13,7 +16,8 @@ type Request struct {
 	TTL time.Duration
 	// Limit is the semaphore's; a lock's is 1 whatever it says here.
 	Limit int
-	// Weight is what the lease takes of the limit, from 1 to all of it.
+	// Weight is what the lease takes of the limit, from 1 to all of it, and at
+	// most MaxWeight.
 	Weight int
 	// Fences is how many fences the grant takes from the counter, at most
 	// MaxFences: it owns its token's fence and those after it. 0 is 1.
@@ -33,6 +37,9 @@ type Request struct {
 // use it up.
 const MaxFences = 1 << 20
 
+// MaxWeight bounds what one lease takes, as the wire does.
+const MaxWeight = math.MaxInt32
+
 // check returns the limit that the request means, or why it can never be
 // granted.
 func (r *Request) check() (limit int, err error) {
@@ -41,7 +48,7 @@ func (r *Request) check() (limit int, err error) {
 		limit = r.Limit
 	}
 	switch {
-	case r.Weight < 1 || r.Weight > limit:
+	case r.Weight < 1 || r.Weight > limit || r.Weight > MaxWeight:
 		return 0, ErrWeight
 	case r.Fences < 0 || r.Fences > MaxFences:
 		return 0, ErrFences
@@ -77,7 +84,7 @@ func (t *Table) Acquire(now time.Duration, r Request) (*Lease, error) {
 	case t.cfg.MaxWaiters > 0 && int(e.waiting) >= t.cfg.MaxWaiters:
 		return nil, ErrTooManyWaiters
 	}
-	l := &Lease{Tag: r.Tag, entry: e, owner: r.Owner, ttl: r.TTL, weight: r.Weight, marks: named, mac: uint64(max(r.Fences, 1))}
+	l := &Lease{Tag: r.Tag, entry: e, owner: r.Owner, ttl: r.TTL, weight: int32(r.Weight), marks: named, mac: uint64(max(r.Fences, 1))}
 	if r.Ticket {
 		l.marks |= ticket
 	}
@@ -123,13 +130,11 @@ func (t *Table) grant(l *Lease) {
 	l.state = Granted
 	l.number = t.fence + 1
 	t.fence += l.mac
-	l.mac = t.cfg.Sign(e.kind, e.key, l.number, e.limit, l.weight)
+	l.mac = t.cfg.Sign(e.kind, e.key, l.number, e.limit, int(l.weight))
 	if l.owner.session && l.marks&ticket == 0 {
 		l.marks |= beaten
 	}
-	if e.holding == 0 {
-		e.since = t.now
-	}
+	l.grantedAt(t.now)
 	e.hold(l)
 	t.held++
 	t.deadlines.set(l, after(t.now, l.ttl))
@@ -163,7 +168,7 @@ func (t *Table) unqueue(l *Lease) {
 // are present are granted for as long as they fit, and a key that nobody holds
 // or waits for becomes idle.
 func (t *Table) settle(e *entry) {
-	for l := present(e.queue.first); l != nil && e.fits(l.weight); {
+	for l := present(e.queue.first); l != nil && e.fits(int(l.weight)); {
 		next := l.links[byKey].next
 		t.deadlines.remove(l)
 		t.unqueue(l)

@@ -24,8 +24,10 @@ func (d due) before(e due) bool {
 
 // Deadlines is a binary heap of what happens to leases by itself. It knows
 // where each lease is, so that one can be moved or removed; and it is lazy: a
-// deadline that only moves later, as nearly all do and as a beat moves those of
-// a whole session, leaves the heap alone until the lease has come to its top. A list per TTL would be simpler, but here
+// deadline that only moves later, as nearly all do and as every request moves
+// those of a whole session, leaves the heap alone until the instant at which the
+// lease was due before. So a lease is moved once in the time that its deadline
+// is away, however often that changes. A list per TTL would be simpler, but here
 // callers choose any TTL, and waits end at any instant.
 type deadlines struct{ heap []due }
 
@@ -69,18 +71,36 @@ func (d *deadlines) remove(l *Lease) {
 	d.shrink()
 }
 
-// first returns the lease with the first deadline, and nil if there is none.
-func (d *deadlines) first() *Lease {
-	for len(d.heap) > 0 {
+// foresight is how long before its old instant a deadline that moved later may
+// be put in its place, so that the caller is not woken for each lease of many
+// that were granted within moments of each other.
+const foresight = 10 * time.Millisecond
+
+// first returns the lease with the first deadline, if that is not after the
+// instant now, and nil if not.
+func (d *deadlines) first(now time.Duration) *Lease {
+	for until := after(now, foresight); len(d.heap) > 0 && d.heap[0].at <= until; {
 		top := &d.heap[0]
 		at := top.lease.due()
-		if top.at == at {
+		switch {
+		case at == top.at && at <= now:
 			return top.lease
+		case at == top.at, top.at > now && at-top.at < foresight: // not worth it yet
+			return nil
 		}
 		top.at = at
 		d.down(0)
 	}
 	return nil
+}
+
+// next returns an instant that is not later than the first deadline, and false if
+// there is none.
+func (d *deadlines) next() (at time.Duration, ok bool) {
+	if len(d.heap) == 0 {
+		return 0, false
+	}
+	return d.heap[0].at, true
 }
 
 // up moves what is at i towards the top until its parent is not after it.

@@ -1,6 +1,7 @@
 package table
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -36,14 +37,14 @@ func TestHeapIsASortedSlice(t *testing.T) {
 					want = l
 				}
 			}
-			if got := d.first(); got != want {
+			if got := d.first(math.MaxInt64); got != want {
 				t.Fatalf("seed %d, step %d: first is %+v, want %+v", seed, i, got, want)
 			}
 		}
 		for range live {
-			d.remove(d.first())
+			d.remove(d.first(math.MaxInt64))
 		}
-		if d.first() != nil || len(d.heap) != 0 {
+		if d.first(math.MaxInt64) != nil || len(d.heap) != 0 {
 			t.Fatalf("seed %d: %d are left", seed, len(d.heap))
 		}
 	}
@@ -63,8 +64,37 @@ func TestRenewalLeavesTheHeapAlone(t *testing.T) {
 	if !slices.Equal(before, d.heap) {
 		t.Fatal("moving deadlines later moved the heap")
 	}
-	if l := d.first(); l != &leases[0] || l.deadline != 200 {
+	if l := d.first(200); l != &leases[0] || l.deadline != 200 {
 		t.Fatalf("first is at %v", l.deadline)
+	}
+}
+
+// TestDeadlinesArePutRightAheadOfTime wants one look for many deadlines that
+// moved, and none for those that will move again soon.
+func TestDeadlinesArePutRightAheadOfTime(t *testing.T) {
+	var d deadlines
+	leases := make([]Lease, 64)
+	for i := range leases {
+		leases[i].owner, leases[i].number = new(Owner), uint64(i)
+		d.set(&leases[i], second+time.Duration(i))
+	}
+	for i := range leases {
+		d.set(&leases[i], second+foresight-1+time.Duration(i))
+	}
+	if d.first(second-1) != nil {
+		t.Fatal("something is due early")
+	}
+	if at, ok := d.next(); !ok || at != second {
+		t.Fatalf("next at %v, although it was not worth it", at)
+	}
+	for i := range leases {
+		d.set(&leases[i], 2*second+time.Duration(i))
+	}
+	if d.first(second-1) != nil {
+		t.Fatal("something is due early")
+	}
+	if at, ok := d.next(); !ok || at != 2*second {
+		t.Fatalf("next at %v, want all 64 to have been put right", at)
 	}
 }
 
@@ -73,12 +103,12 @@ func TestDeadlineOfNeverLeavesTheHeap(t *testing.T) {
 	l := Lease{owner: new(Owner)}
 	d.set(&l, 5)
 	d.set(&l, 0)
-	if l.slot != 0 || len(d.heap) != 0 || d.first() != nil {
+	if l.slot != 0 || len(d.heap) != 0 || d.first(math.MaxInt64) != nil {
 		t.Fatal("a lease without a deadline is in the heap")
 	}
 	d.set(&l, 0)
 	d.set(&l, 7)
-	if d.first() != &l {
+	if d.first(6) != nil || d.first(7) != &l {
 		t.Fatal("it did not come back")
 	}
 }

@@ -20,10 +20,7 @@ type entry struct {
 	// The neighbours in the list of entries that nobody holds or waits for.
 	older, newer *entry
 
-	// The instant since which nobody holds or waits for it, or since which it
-	// has been held without a break. A lock's is that of its grant; an instant
-	// for each lease would put a lease into the next size class.
-	since time.Duration
+	since time.Duration // if it is idle: nobody has held or waited for it since
 
 	waiting int32
 	absent  int32 // of those who wait, the ones to be passed over
@@ -49,7 +46,7 @@ const manyHolders = 16
 
 // hold adds a granted lease to the holders.
 func (e *entry) hold(l *Lease) {
-	e.used += l.weight
+	e.used += int(l.weight)
 	e.holding++
 	e.holders.push(byKey, l)
 	switch {
@@ -65,7 +62,7 @@ func (e *entry) hold(l *Lease) {
 
 // unhold takes a lease out of the holders.
 func (e *entry) unhold(l *Lease) {
-	e.used -= l.weight
+	e.used -= int(l.weight)
 	e.holding--
 	e.holders.remove(byKey, l)
 	switch {

@@ -19,7 +19,7 @@ var (
 	ErrTooManyWaiters = errors.New("table: too many waiters")
 
 	// ErrWeight says that a weight is below 1 or above the limit, so that it
-	// could never be granted.
+	// could never be granted, or above MaxWeight.
 	ErrWeight = errors.New("table: weight is not between 1 and the limit")
 
 	// ErrFences says that a negative number of fences was asked for, or more

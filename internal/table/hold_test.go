@@ -3,6 +3,7 @@ package table
 import (
 	"errors"
 	"math"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -82,12 +83,10 @@ func TestRenew(t *testing.T) {
 	b.pass(9 * second)
 	renew(20*second, nil) // later
 	renew(5*second, nil)  // earlier
-	if at, ok := b.Next(); !ok || at != 14*second {
-		t.Fatalf("next at %v %t", at, ok)
-	}
+	b.comes(10*second, 14*second)
 	renew(0, ErrTTL)
 	renew(-1, ErrTTL)
-	b.at += 5*second - 1
+	b.at = 14*second - 1
 	// Beyond the end of time is at its end.
 	left, err := b.Renew(b.at, Lock, []byte("k"), l.Token(), math.MaxInt64)
 	if err != nil || left != math.MaxInt64-b.at {
@@ -262,9 +261,9 @@ func TestSnapshot(t *testing.T) {
 	want := []KeyInfo{
 		{Kind: Semaphore, Key: "idle", Limit: 4, Idle: 2 * second},
 		{Kind: Lock, Key: "k", Limit: 1, Used: 1, Holders: 1, Waiters: 1, Owner: 7, ExpiresIn: 9 * second, HeldFor: second},
-		{Kind: Semaphore, Key: "s", Limit: 5, Used: 5, Holders: 2, Owner: 8, ExpiresIn: 9 * second, HeldFor: second},
+		{Kind: Semaphore, Key: "s", Limit: 5, Used: 5, Holders: 2, Owner: 8, ExpiresIn: 9 * second, HeldFor: second, Shares: []Share{{Weight: 3, HeldFor: second}, {Weight: 2, HeldFor: second}}},
 	}
-	if !slices.Equal(got, want) {
+	if !reflect.DeepEqual(got, want) {
 		t.Fatalf("snapshot %+v\nwant %+v", got, want)
 	}
 	b.at += 9 * second // nobody advanced the table, and still they are over
@@ -272,6 +271,44 @@ func TestSnapshot(t *testing.T) {
 		if i.Kind == Semaphore && i.Holders != 0 || i.Kind == Lock && i.Owner != 8 {
 			t.Fatalf("snapshot shows what ran out: %+v", i)
 		}
+	}
+}
+
+// TestHeldForLong covers what five bytes of milliseconds have to.
+func TestHeldForLong(t *testing.T) {
+	const day = 24 * time.Hour
+	for _, at := range []time.Duration{0, 49 * day, 50 * day, 34 * 365 * day, 200 * 365 * day} {
+		for _, held := range []time.Duration{0, time.Millisecond, second, 49 * day, 50 * day, 34 * 365 * day} {
+			b := newBench(t)
+			o := b.NewOwner(1)
+			o.Name = "me"
+			b.at = at
+			if _, _, held := b.Holder(Lock, []byte("k")); held {
+				t.Fatal("held by nobody")
+			}
+			b.ask(lasting(lock(o, "k"), 90*365*day), Granted)
+			b.pass(held)
+			if name, got, ok := b.Holder(Lock, []byte("k")); !ok || name != "me" || got != held {
+				t.Errorf("granted at %v and held for %v: %q for %v, %t", at, held, name, got, ok)
+			}
+		}
+	}
+}
+
+func TestSnapshotListsSoManyHolders(t *testing.T) {
+	b := newBench(t)
+	o := b.NewOwner(1)
+	first := b.ask(slots(o, "s", 99, 2), Granted)
+	for range MaxShares {
+		b.ask(slots(o, "s", 99, 1), Granted)
+	}
+	i, _ := b.Lookup(b.at, Semaphore, []byte("s"))
+	if n := len(i.Shares); n != MaxShares || i.Shares[0].Weight != 2 {
+		t.Fatalf("%d are listed: %+v", n, i.Shares)
+	}
+	b.release(first)
+	if i, _ = b.Lookup(b.at, Semaphore, []byte("s")); len(i.Shares) != MaxShares || i.Shares[0].Weight != 1 {
+		t.Fatalf("listed are %+v", i.Shares)
 	}
 }
 

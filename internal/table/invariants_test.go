@@ -82,7 +82,7 @@ func auditEntry(e *entry, seen map[*Lease]bool) error {
 		return fmt.Errorf("%d are absent, counted %d", away, e.absent)
 	case e.index != nil && len(e.index) != holding:
 		return fmt.Errorf("%d indexed of %d holders", len(e.index), holding)
-	case head != nil && e.fits(head.weight):
+	case head != nil && e.fits(head.Weight()):
 		return fmt.Errorf("the head waits for %d with %d of %d used", head.weight, used, e.limit)
 	case e.idle != (holding == 0 && waiting == 0):
 		return fmt.Errorf("idle is %t with %d holders and %d waiters", e.idle, holding, waiting)
@@ -115,6 +115,8 @@ func auditHeap(t *Table, live map[*Lease]bool) error {
 		switch {
 		case !live[l]:
 			return fmt.Errorf("heap: a lease in state %d that is nowhere else", l.state)
+		case d.at <= t.now:
+			return fmt.Errorf("heap: the caller is to wake up at %v, and it is %v", d.at, t.now)
 		case int(l.slot) != i+1 || d.at > l.due():
 			return fmt.Errorf("heap: slot %d at %d, instant %v after %v", l.slot, i, d.at, l.due())
 		case i > 0 && d.before(t.deadlines.heap[(i-1)/2]):

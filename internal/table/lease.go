@@ -80,12 +80,31 @@ type Lease struct {
 
 	ttl      time.Duration
 	deadline time.Duration // when it runs out by itself, or stops waiting; 0 is never
-	weight   int
 
+	weight int32 // of the limit
 	slot   int32 // 1 + its index in the heap of deadlines; 0: not in it
 	state  State
 	reason Reason
 	marks  marks
+
+	// The instant of the grant in milliseconds, of which 40 bits last for 34
+	// years. For longer there is no room.
+	grantedHigh uint8
+	grantedLow  uint32
+}
+
+// grantedAt takes note of the instant of the grant.
+func (l *Lease) grantedAt(now time.Duration) {
+	ms := uint64(now / time.Millisecond) //nolint:gosec // instants are not negative
+	l.grantedHigh, l.grantedLow = uint8(ms>>32), uint32(ms)
+}
+
+// heldFor returns the time from the grant to the instant now, both of them rounded
+// down to milliseconds.
+func (l *Lease) heldFor(now time.Duration) time.Duration {
+	granted := uint64(l.grantedHigh)<<32 | uint64(l.grantedLow)
+	ms := (uint64(now/time.Millisecond) - granted) & (1<<40 - 1) //nolint:gosec // instants are not negative
+	return time.Duration(ms) * time.Millisecond
 }
 
 // Marks are what else is to know of a lease, in one byte because there is no
@@ -115,7 +134,7 @@ func (l *Lease) Kind() Kind { return l.entry.kind }
 func (l *Lease) Limit() int { return l.entry.limit }
 
 // Weight returns what the lease takes of the limit.
-func (l *Lease) Weight() int { return l.weight }
+func (l *Lease) Weight() int { return int(l.weight) }
 
 // TTL returns the length of the lease as asked for last.
 func (l *Lease) TTL() time.Duration { return l.ttl }

@@ -34,8 +34,7 @@ type modelKey struct {
 	idle  bool
 	since time.Duration // it is idle
 
-	heldSince time.Duration
-	turn      int // the how-manieth key to become idle
+	turn int // the how-manieth key to become idle
 }
 
 type row struct {
@@ -49,6 +48,7 @@ type row struct {
 	fence    uint64
 	fences   int
 	deadline time.Duration // 0 is never
+	granted  time.Duration
 
 	session *modelOwner // nil for other owners
 	ticket  bool
@@ -225,9 +225,7 @@ func (m *model) settle(id keyID) {
 func (m *model) grant(r *row) {
 	r.state, r.fence, r.deadline = Granted, m.fence+1, m.now+r.ttl
 	m.fence += uint64(max(r.fences, 1))
-	if len(m.in(r.id, Granted)) == 1 {
-		m.keys[r.id].heldSince = m.now
-	}
+	r.granted = m.now
 	r.beaten = r.session != nil && !r.ticket
 	m.keys[r.id].idle = false
 }
@@ -438,7 +436,8 @@ func (m *model) snapshot(now time.Duration) []KeyInfo {
 		}
 		if len(holders) > 0 {
 			i.Owner, i.ExpiresIn = uint64(holders[0].owner), holders[0].due()-m.now
-			i.HeldFor, i.Name = m.now-k.heldSince, scriptName(holders[0].owner)
+			i.Name, i.HeldFor = scriptName(holders[0].owner), m.since(holders[0])
+			i.Shares = m.shares(holders)
 		}
 		for _, r := range m.in(id, Queued) {
 			if r.absent {
@@ -449,6 +448,21 @@ func (m *model) snapshot(now time.Duration) []KeyInfo {
 			i.Idle = m.now - k.since
 		}
 		all = append(all, i)
+	}
+	return all
+}
+
+// since returns the time since the grant, both instants in whole milliseconds.
+func (m *model) since(r *row) time.Duration {
+	return m.now.Truncate(time.Millisecond) - r.granted.Truncate(time.Millisecond)
+}
+
+func (m *model) shares(holders []*row) (all []Share) {
+	if holders[0].id.kind == Lock {
+		return nil
+	}
+	for _, r := range holders[:min(len(holders), MaxShares)] {
+		all = append(all, Share{scriptName(r.owner), r.weight, m.since(r)})
 	}
 	return all
 }

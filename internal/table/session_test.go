@@ -3,6 +3,7 @@ package table
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"testing"
 	"time"
 )
@@ -303,7 +304,7 @@ func TestLookupSaysWhoHolds(t *testing.T) {
 		Kind: Lock, Key: "k", Limit: 1, Used: 1, Holders: 1, Waiters: 1,
 		Owner: 7, Name: x.Name, HeldFor: 3 * second, ExpiresIn: 7 * second,
 	}
-	if i, ok := b.Lookup(b.at, Lock, []byte("k")); !ok || i != want {
+	if i, ok := b.Lookup(b.at, Lock, []byte("k")); !ok || !reflect.DeepEqual(i, want) {
 		t.Fatalf("got %+v, want %+v", i, want)
 	}
 	if _, ok := b.Lookup(b.at, Semaphore, []byte("k")); ok {
@@ -337,6 +338,69 @@ func TestBeatCostsNothingPerLease(t *testing.T) {
 	}
 	if n := testing.AllocsPerRun(100, func() { b.Beat(b.at, x) }); n != 0 {
 		t.Fatalf("a beat allocates %v times", n)
+	}
+}
+
+// TestBeingHeardCostsNothingPerWaiter has one session wait many times for one
+// key, and be heard with every release: its places are not moved each time.
+func TestBeingHeardCostsNothingPerWaiter(t *testing.T) {
+	const waiters = 2000
+	b := newBench(t)
+	x := b.NewSession(1)
+	all := []*Lease{b.ask(lock(x, "k"), Granted)}
+	for range waiters {
+		all = append(all, b.ask(lock(x, "k"), Queued))
+	}
+	known, moved := make(map[*Lease]time.Duration), 0
+	for i, l := range all[:waiters] {
+		b.pass(5 * time.Millisecond)
+		b.heard(x)
+		b.release(l)
+		b.happens(released(l), granted(all[i+1]))
+		for _, d := range b.deadlines.heap {
+			if known[d.lease] != d.at {
+				moved++
+			}
+			known[d.lease] = d.at
+		}
+	}
+	// When each began to wait, in ten seconds twice for the session's signs of
+	// life, and when each was granted.
+	if moved > 4*waiters {
+		t.Errorf("%d deadlines were moved for %d waiters", moved, waiters)
+	}
+}
+
+// TestEarlyWakeUpsAreFew lets a session hold many leases that were granted one
+// after the other, and beat: nobody is woken for each of them.
+func TestEarlyWakeUpsAreFew(t *testing.T) {
+	const held = 10_000
+	b := newBench(t)
+	x := b.NewSession(1)
+	for i := range held {
+		b.at += 10 * time.Microsecond
+		b.ask(lasting(lock(x, fmt.Sprint("k", i)), 30*second), Granted)
+	}
+	woken := 0
+	for beat := b.at + 2*second; b.at < time.Hour; {
+		at, ok := b.Next()
+		if !ok || at <= b.at {
+			t.Fatalf("at %v, next is %v %t", b.at, at, ok)
+		}
+		if beat < at {
+			b.at, beat = beat, beat+2*second
+			b.Beat(b.at, x)
+			continue
+		}
+		woken++
+		b.pass(at - b.at)
+	}
+	if n := b.Held(); n != held {
+		t.Fatalf("%d are held", n)
+	}
+	// Granted within a tenth of a second, ten times in every lease's TTL at most.
+	if most := int(time.Hour/(28*second)+1) * 11; woken > most {
+		t.Errorf("woken %d times in an hour, want at most %d", woken, most)
 	}
 }
 

@@ -13,10 +13,12 @@ type KeyInfo struct {
 	// Absent counts those of the waiters who are passed over at the moment.
 	Absent int
 	// Name is what the first holder's owner calls itself, if it does, and HeldFor
-	// the time for which the key has been held without a break: for a lock, the
-	// time since its grant.
+	// the time since that holder's grant, in whole milliseconds.
 	Name    string
 	HeldFor time.Duration
+	// Shares are the first MaxShares of a semaphore's holders, in the order of
+	// their grants.
+	Shares []Share
 	// Owner is the number of the first holder's owner, and ExpiresIn what is
 	// left of its lease; both are 0 for a key without holders.
 	Owner     uint64
@@ -24,6 +26,16 @@ type KeyInfo struct {
 	// Idle is the time since the last holder of a key without any.
 	Idle time.Duration
 }
+
+// A Share is what the table knows of one holder of a semaphore.
+type Share struct {
+	Name    string // what its owner calls itself, if it does
+	Weight  int
+	HeldFor time.Duration // since the grant, in whole milliseconds
+}
+
+// MaxShares is how many holders of one semaphore a KeyInfo lists at most.
+const MaxShares = 16
 
 // Snapshot returns what the table knows at the instant now, in no order: who
 // wants one can sort without holding up the table.
@@ -49,6 +61,18 @@ func (t *Table) Lookup(now time.Duration, k Kind, key []byte) (KeyInfo, bool) {
 	return e.info(t.now), true
 }
 
+// Holder returns what the first holder of a key calls itself, empty if it does
+// not, and the time since its grant, at the latest instant of any call; and
+// false if nobody holds the key.
+func (t *Table) Holder(k Kind, key []byte) (name string, heldFor time.Duration, held bool) {
+	e := t.keys[k][string(key)]
+	if e == nil || e.holders.first == nil {
+		return "", 0, false
+	}
+	first := e.holders.first
+	return first.owner.Name, first.heldFor(t.now), true
+}
+
 func (e *entry) info(now time.Duration) KeyInfo {
 	i := KeyInfo{
 		Kind: e.kind, Key: e.key, Limit: e.limit, Used: e.used,
@@ -56,10 +80,23 @@ func (e *entry) info(now time.Duration) KeyInfo {
 	}
 	if first := e.holders.first; first != nil {
 		i.Owner, i.ExpiresIn = first.owner.id, first.Remaining(now)
-		i.Name, i.HeldFor = first.owner.Name, now-e.since
+		i.Name, i.HeldFor = first.owner.Name, first.heldFor(now)
+		i.Shares = e.shares(now)
 	}
 	if e.idle {
 		i.Idle = now - e.since
 	}
 	return i
+}
+
+// shares returns those of a semaphore's holders that a KeyInfo lists.
+func (e *entry) shares(now time.Duration) []Share {
+	if e.kind == Lock {
+		return nil
+	}
+	all := make([]Share, 0, min(e.holding, MaxShares))
+	for l := e.holders.first; l != nil && len(all) < MaxShares; l = l.links[byKey].next {
+		all = append(all, Share{Name: l.owner.Name, Weight: int(l.weight), HeldFor: l.heldFor(now)})
+	}
+	return all
 }

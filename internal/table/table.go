@@ -92,11 +92,7 @@ func (t *Table) Fence() uint64 { return t.fence }
 // known of it before.
 func (t *Table) Advance(now time.Duration) {
 	t.now = max(t.now, now)
-	for {
-		l := t.deadlines.first()
-		if l == nil || l.due() > t.now {
-			break
-		}
+	for l := t.deadlines.first(t.now); l != nil; l = t.deadlines.first(t.now) {
 		t.fall(l)
 	}
 	if at, ok := t.pruneAt(); ok && at <= t.now {
@@ -104,13 +100,15 @@ func (t *Table) Advance(now time.Duration) {
 	}
 }
 
-// Next says when Advance has something to do, if nothing else happens before;
-// false is never. The caller need not wake up earlier, and every call that it
-// makes meanwhile may change the answer.
+// Next says when to call Advance next, if nothing else happens before; false is
+// never. It is no later than the instant at which Advance has something to do,
+// but may be earlier, where a deadline has moved later since: then Advance finds
+// that out, once for many leases. Every call that the caller makes meanwhile may
+// change the answer.
 func (t *Table) Next() (at time.Duration, ok bool) {
 	at, ok = t.pruneAt()
-	if l := t.deadlines.first(); l != nil && (!ok || l.due() < at) {
-		return l.due(), true
+	if due, any := t.deadlines.next(); any && (!ok || due < at) {
+		return due, true
 	}
 	return at, ok
 }

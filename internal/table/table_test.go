@@ -98,6 +98,23 @@ func (b *bench) pass(d time.Duration) {
 	b.Advance(b.at)
 }
 
+// comes wants the next instant to be at, where the caller may be woken at early
+// ones before, at which nothing happens.
+func (b *bench) comes(early, at time.Duration) {
+	b.Helper()
+	got, ok := b.Next()
+	for ; ok && got < at; got, ok = b.Next() {
+		if got < early || got <= b.at {
+			b.Fatalf("next at %v, and it is %v", got, b.at)
+		}
+		b.pass(got - b.at)
+		b.happens()
+	}
+	if !ok || got != at {
+		b.Fatalf("next at %v %t, want %v", got, ok, at)
+	}
+}
+
 // happens wants exactly these events since the last call.
 func (b *bench) happens(want ...Event) {
 	b.Helper()
