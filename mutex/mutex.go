@@ -6,14 +6,9 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"time"
 
 	"github.com/distributed-go/distributed/locker"
 )
-
-// unlockTimeout bounds how long Unlock blocks. The release goes on in the
-// background for as long as the lease lasts.
-const unlockTimeout = time.Second
 
 var _ sync.Locker = (*Mutex)(nil)
 
@@ -36,26 +31,24 @@ type Mutex struct {
 	acquirer *locker.Acquirer // nil if err is set
 	err      error            // what was wrong with the arguments of New
 
-	// Each of the two has one slot. They are channels, and not sync.Mutexes, so
-	// that waiting for them can be given up, and shows in a testing/synctest
-	// bubble.
-	//
+	mu     sync.Mutex
+	holder holder // guarded by mu, as all below
+
 	// Queue is for those who lock m, from Lock to Unlock: they go to the
 	// backend one at a time, so that a hundred goroutines that share m do not
 	// make a hundred requests wait there. Turn is for those who hold a lease,
 	// from Lock or from a Ticket, until Unlock; one who waits for the backend
 	// does not have it, or else it and the Ticket before it in the backend's
 	// queue would wait for each other.
-	queue, turn chan struct{}
+	queue, turn line
 
-	mu     sync.Mutex
-	holder holder // guarded by mu
+	limits limits // of Unlocks
 }
 
 // A holder is who has the turn.
 type holder struct {
 	lease  *locker.Lease // nil if nobody
-	queued bool          // it also has the queue's slot
+	queued bool          // it also has the queue
 }
 
 // New returns a Mutex on the key. The options are its own defaults, over those
@@ -67,7 +60,7 @@ func New(c *locker.Client, key string, opts ...locker.Option) *Mutex {
 		panic("distributed: mutex.New with a nil Client")
 	}
 	a, err := c.Acquirer(locker.Request{Kind: locker.Exclusive, Key: key, Limit: 1, Weight: 1}, opts...)
-	return &Mutex{acquirer: a, err: err, queue: make(chan struct{}, 1), turn: make(chan struct{}, 1)}
+	return &Mutex{acquirer: a, err: err}
 }
 
 // Do calls f while it holds m, and is the form to prefer. The one context
@@ -83,8 +76,10 @@ func (m *Mutex) Do(ctx context.Context, f func(ctx context.Context) error) error
 	if err != nil {
 		return err
 	}
-	defer m.leaveAfter(l)
-	return l.Do(ctx, f)
+	return l.Do(ctx, func(ctx context.Context) error {
+		defer m.open(l) // before the release is sent; in vain if f unlocked m itself
+		return f(ctx)
+	})
 }
 
 // Lock locks m. If the key is already held the calling goroutine blocks until
@@ -94,11 +89,11 @@ func (m *Mutex) Do(ctx context.Context, f func(ctx context.Context) error) error
 // LockContext where waiting must have an end.
 func (m *Mutex) Lock() {
 	m.mustBeReady()
-	m.queue <- struct{}{}
+	m.enter(context.Background())
 	locked := false
 	defer func() {
 		if !locked {
-			<-m.queue // MustAcquire panicked
+			m.leave(&m.queue) // MustAcquire panicked
 		}
 	}()
 	for !locked {
@@ -124,8 +119,8 @@ func (m *Mutex) lock(ctx context.Context) (*locker.Lease, error) {
 	}
 	ctx, cancel := m.acquirer.Bound(ctx)
 	defer cancel()
-	if err := m.enter(ctx); err != nil {
-		return nil, err
+	if !m.enter(ctx) {
+		return nil, m.acquirer.Interrupted(ctx, "lock")
 	}
 	for {
 		l, err := m.acquirer.Acquire(ctx)
@@ -136,7 +131,7 @@ func (m *Mutex) lock(ctx context.Context) (*locker.Lease, error) {
 			return l, nil
 		}
 		if !errors.Is(err, locker.ErrLost) { // while it waited for the turn: begin anew
-			<-m.queue
+			m.leave(&m.queue)
 			return nil, err
 		}
 	}
@@ -158,23 +153,20 @@ func (m *Mutex) TryLockContext(ctx context.Context) error {
 	if err := m.ready(); err != nil {
 		return err
 	}
-	select {
-	case m.queue <- struct{}{}:
-	default:
+	if !m.tryEnter(&m.queue) {
 		return m.acquirer.Busy("try")
 	}
 	l, err := m.acquirer.Try(ctx)
 	if err == nil {
-		select {
-		case m.turn <- struct{}{}:
+		if m.tryEnter(&m.turn) {
 			m.set(holder{l, true})
 			return nil
-		default: // somebody lost the lease and has not unlocked m yet
-			err = m.acquirer.Busy("try")
-			giveBack(l)
 		}
+		// Somebody lost the lease and has not unlocked m yet.
+		err = m.acquirer.Busy("try")
+		giveBack(l)
 	}
-	<-m.queue
+	m.leave(&m.queue)
 	return err
 }
 
@@ -184,11 +176,11 @@ func (m *Mutex) TryLockContext(ctx context.Context) error {
 // the background until it is answered or the lease has run out.
 func (m *Mutex) Unlock() {
 	m.mustBeReady()
-	ctx, cancel := context.WithTimeout(context.Background(), unlockTimeout)
-	defer cancel()
-	if err := m.UnlockContext(ctx); errors.Is(err, locker.ErrNotHeld) && !errors.Is(err, locker.ErrLost) {
-		panic(err)
+	l := m.open(nil)
+	if l == nil {
+		panic(m.acquirer.Error("unlock", locker.ErrNotHeld))
 	}
+	m.release(l)
 }
 
 // UnlockContext unlocks m and says how that went: the error matches
@@ -201,12 +193,11 @@ func (m *Mutex) UnlockContext(ctx context.Context) error {
 	if err := m.ready(); err != nil {
 		return err // never locked
 	}
-	h := m.set(holder{})
-	if h.lease == nil {
+	l := m.open(nil)
+	if l == nil {
 		return m.acquirer.Error("unlock", locker.ErrNotHeld)
 	}
-	defer m.leave(h)
-	return h.lease.Release(ctx)
+	return l.Release(ctx)
 }
 
 // Lease returns the current holder's lease, and nil if m is not locked. It
@@ -229,7 +220,7 @@ func (m *Mutex) Lost() <-chan struct{} {
 // ready returns what was wrong with the arguments of New. It panics if there
 // was no New.
 func (m *Mutex) ready() error {
-	if m.queue == nil {
+	if m.acquirer == nil && m.err == nil {
 		panic("distributed: use of a zero Mutex: make one with New")
 	}
 	return m.err
@@ -239,72 +230,5 @@ func (m *Mutex) ready() error {
 func (m *Mutex) mustBeReady() {
 	if err := m.ready(); err != nil {
 		panic(err)
-	}
-}
-
-// enter waits for this goroutine to be first in the queue of those that share m.
-func (m *Mutex) enter(ctx context.Context) error {
-	if ctx.Err() == nil {
-		select {
-		case m.queue <- struct{}{}:
-			return nil
-		case <-ctx.Done():
-		}
-	}
-	return m.acquirer.Interrupted(ctx, "lock")
-}
-
-// take waits for the turn and makes the lease that of m. It has to wait for a
-// holder who lost the lease before and has not unlocked m yet. The error
-// matches locker.ErrLost if this one was lost meanwhile.
-func (m *Mutex) take(ctx context.Context, l *locker.Lease, queued bool) error {
-	select {
-	case m.turn <- struct{}{}:
-	case <-ctx.Done():
-		giveBack(l)
-		return m.acquirer.Interrupted(ctx, "lock")
-	}
-	if err := l.Err(); err != nil {
-		<-m.turn
-		return err
-	}
-	m.set(holder{l, queued})
-	return nil
-}
-
-// giveBack releases a lease that nobody was told of, in the background.
-func giveBack(l *locker.Lease) {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	_ = l.Release(ctx) // a context that has ended bounds the waiting, not the release
-}
-
-// set makes h the holder and returns the one before.
-func (m *Mutex) set(h holder) (before holder) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	before, m.holder = m.holder, h
-	return before
-}
-
-// leave lets the next of those that share m go on.
-func (m *Mutex) leave(h holder) {
-	<-m.turn
-	if h.queued {
-		<-m.queue
-	}
-}
-
-// leaveAfter is leave for the holder of l, unless f of Do unlocked m itself.
-func (m *Mutex) leaveAfter(l *locker.Lease) {
-	m.mu.Lock()
-	h := m.holder
-	mine := h.lease == l
-	if mine {
-		m.holder = holder{}
-	}
-	m.mu.Unlock()
-	if mine {
-		m.leave(h)
 	}
 }

@@ -350,6 +350,55 @@ func TestUnlockContext(t *testing.T) {
 	})
 }
 
+// TestUnlockIsBoundEachTime: what bounds it is used again, after Unlocks that
+// took no time, some, and all of it, one by one and at once.
+func TestUnlockIsBoundEachTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := memory.NewServer()
+		mu := mutex.New(newClient(t, s, locker.WithTTL(time.Minute)), "k")
+		for _, frozen := range []time.Duration{0, time.Second / 2, time.Second / 2, 3 * time.Second, 0, 3 * time.Second, time.Second / 2} {
+			mu.Lock()
+			s.Freeze()
+			time.AfterFunc(frozen, s.Thaw)
+			began := time.Now()
+			mu.Unlock()
+			assert.Exactly(t, "took", time.Since(began), min(frozen, time.Second))
+			time.Sleep(5 * time.Second)
+			free(t, s)
+		}
+		var wg sync.WaitGroup
+		for range 10 {
+			wg.Go(func() {
+				mu.Lock()
+				mu.Unlock() //lint:ignore SA2001 there is nothing to guard
+			})
+		}
+		wg.Wait()
+		free(t, s)
+	})
+}
+
+// TestUnlockAllocatesNothing of its own.
+func TestUnlockAllocatesNothing(t *testing.T) {
+	s := memory.NewServer()
+	c := newClient(t, s)
+	mu := mutex.New(c, "k")
+	bare := testing.AllocsPerRun(200, func() {
+		l, err := c.Acquire(context.Background(), "k")
+		if err == nil {
+			err = l.Release(context.Background())
+		}
+		assert.Sure(t, err)
+	})
+	pair := testing.AllocsPerRun(200, func() {
+		mu.Lock()
+		mu.Unlock() //lint:ignore SA2001 there is nothing to guard
+	})
+	if pair > bare {
+		t.Errorf("Lock and Unlock make %v allocations, and Acquire and Release %v", pair, bare)
+	}
+}
+
 // TestCloseWhileLocked: the lease is lost with ErrClosed, and Unlock does not
 // panic.
 func TestCloseWhileLocked(t *testing.T) {

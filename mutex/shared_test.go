@@ -198,3 +198,56 @@ func TestZeroMutex(t *testing.T) {
 		}()
 	}
 }
+
+// A slowRelease keeps the answer to releases back.
+type slowRelease struct {
+	*memory.Backend
+	asked  chan struct{} // sent to when one is asked for
+	answer chan struct{}
+}
+
+func (b slowRelease) Release(ctx context.Context, h locker.Hold) error {
+	b.asked <- struct{}{}
+	<-b.answer
+	return b.Backend.Release(ctx, h)
+}
+
+// TestNextAsksBehindTheRelease: who waits for a goroutine of the same Mutex does
+// not wait for the release to be answered before it asks the backend, whichever
+// way the other unlocks.
+func TestNextAsksBehindTheRelease(t *testing.T) {
+	for name, hold := range map[string]func(*mutex.Mutex){
+		"Unlock":        func(m *mutex.Mutex) { defer m.Unlock(); m.Lock() },
+		"UnlockContext": func(m *mutex.Mutex) { m.Lock(); _ = m.UnlockContext(context.Background()) },
+		"Do":            func(m *mutex.Mutex) { _ = m.Do(context.Background(), func(context.Context) error { return nil }) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := memory.NewServer()
+				b := slowRelease{s.Backend(), make(chan struct{}), make(chan struct{})}
+				c := locker.New(b, locker.WithTTL(10*time.Second))
+				m := mutex.New(c, "k")
+				go hold(m)
+				<-b.asked
+				next := make(chan struct{})
+				go func() {
+					defer close(next)
+					m.Lock()
+				}()
+				synctest.Wait()
+				if h, w := holders(t, s); h != 1 || w != 1 {
+					t.Errorf("%d hold and %d wait while the release is under way, want 1 and 1", h, w)
+				}
+				close(b.answer)
+				<-next
+				go m.Unlock()
+				<-b.asked
+				synctest.Wait()
+				free(t, s)
+				if err := c.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
