@@ -276,6 +276,9 @@ func (a *Acquirer) once(ctx context.Context, req Request, began time.Duration) (
 // grant back. Began is when the acquisition did, for the trace.
 func (a *Acquirer) settle(ctx context.Context, g Grant, stamp, began time.Duration) (*Lease, error) {
 	l := a.newLease(g)
+	if g.Kept != nil {
+		stamp = g.Kept.Since()
+	}
 	confirmed, err := a.believe(ctx, l, stamp, grantedTTL(a.req.TTL, g.TTL))
 	if err == nil {
 		err = a.client.keeper.add(l)
@@ -301,8 +304,12 @@ func (a *Acquirer) believe(ctx context.Context, l *Lease, stamp, ttl time.Durati
 	noticeSleep()
 	granted := ttl
 	if ttl > 0 && deadlineOf(stamp, ttl)-a.settings.clock() < ttl/2 {
-		if stamp, granted, err = a.confirm(ctx, l.handle(), ttl); err != nil {
+		h := l.handle()
+		if stamp, granted, err = a.confirm(ctx, h, ttl); err != nil {
 			return false, err
+		}
+		if h.Kept != nil {
+			stamp = h.Kept.Since()
 		}
 		confirmed = true
 	}
@@ -312,7 +319,10 @@ func (a *Acquirer) believe(ctx context.Context, l *Lease, stamp, ttl time.Durati
 	case ctx.Err() != nil:
 		return false, ended(ctx)
 	}
-	l.hold = newHold(stamp, ttl, granted, &a.settings.terms, rand.Float64())
+	l.hold = newHold(stamp, granted, l.terms())
+	if u := l.upkeep(); u != nil {
+		u.began(&l.hold, ttl, l.terms(), rand.Float64())
+	}
 	return confirmed, nil
 }
 

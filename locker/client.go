@@ -48,7 +48,11 @@ func New(b Backend, opts ...Option) *Client {
 	if b == nil {
 		panic("distributed: locker.New with a nil Backend")
 	}
-	c := &Client{backend: b, name: b.String(), settings: defaults().with(opts).kept()}
+	settings := defaults().with(opts).kept()
+	if clocked, ok := b.(Clocked); ok {
+		clocked.UseClock(settings.clock)
+	}
+	c := &Client{backend: b, name: b.String(), settings: settings}
 	c.life, c.endLife = context.WithCancelCause(context.Background())
 	c.afterlife, c.endAfterlife = context.WithCancel(context.Background())
 	c.keeper = newKeeper(c)

@@ -34,8 +34,8 @@ func TestHeapOfALease(t *testing.T) {
 		shared bool // one Acquirer for all, as a Mutex and a Semaphore have
 		most   uint64
 	}{
-		{"of a primitive", true, 150},
-		{"of Client.Acquire", false, 220},
+		{"of a primitive", true, 180},
+		{"of Client.Acquire", false, 260},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			g := &granter{session: locker.NewSession(nil)}

@@ -79,6 +79,10 @@ func (r *returner) next() (g giveBack, ok bool) {
 // try sends one release. It returns false if another should follow. "Not held"
 // is an answer too: that of an earlier attempt may have been lost.
 func (r *returner) try(g *giveBack) (done bool) {
+	if g.lease.upkeep() == nil {
+		r.tell(g.lease)
+		return true
+	}
 	left := g.until - g.lease.keeper().clock()
 	if left <= 0 || r.client.afterlife.Err() != nil {
 		if g.err == nil {
@@ -100,6 +104,24 @@ func (r *returner) try(g *giveBack) (done bool) {
 		return false
 	}
 	return true
+}
+
+// tell sends the one release of a hold that the backend keeps. For its answer
+// there is time only if nothing else is to be released.
+func (r *returner) tell(l *Lease) {
+	r.mu.Lock()
+	patience := releaseTimeout
+	if len(r.fresh) > 0 {
+		patience = 0
+	}
+	r.mu.Unlock()
+	ctx, cancel := context.WithTimeout(r.client.afterlife, patience)
+	defer cancel()
+	err := r.client.backend.Release(ctx, l.handle())
+	if errors.Is(err, ErrNotHeld) {
+		err = nil
+	}
+	l.released(err)
 }
 
 // pause waits before the next attempt, unless the Client's afterlife ends.

@@ -84,62 +84,35 @@ type terms struct {
 // A hold is what a client knows of one lease in time. It is a pure state
 // machine: its methods take the instant and touch nothing but the hold, so
 // that the rules can be tested, searched and simulated without a clock.
-// Instants are readings of the Client's clock.
+// Instants are readings of the Client's clock. What only those have that the
+// Client renews is in upkeep, because a program may have a million holds.
 type hold struct {
 	since    time.Duration // the stamp that the hold began with
-	ttl      time.Duration // what is asked for in each renewal
-	granted  time.Duration // what was answered last
+	granted  time.Duration // the lease that was answered last
 	deadline time.Duration // belief ends here
-	stopAt   time.Duration // work should end here; never once that was announced
-	renewAt  time.Duration // the next renewal starts here; never while one runs or none is needed
+	state    leaseState
+	stopped  bool // the stop instant of this deadline was announced
 }
 
-// newHold starts a hold that was asked for at stamp, and granted. Jitter is in
-// [0, 1).
-func newHold(stamp, ttl, granted time.Duration, t *terms, jitter float64) hold {
-	h := hold{since: stamp, ttl: ttl}
-	h.renewed(stamp, granted, t, jitter)
+// newHold starts a hold that was asked for at stamp, and granted.
+func newHold(stamp, granted time.Duration, t *terms) hold {
+	h := hold{since: stamp}
+	h.extend(stamp, granted, t)
 	return h
 }
 
-// renewed extends the hold by a renewal that was sent at stamp and granted.
-// Renewals are answered in the order of their stamps, one after the other, so
-// the last answer counts. If it grants less than those before it the deadline
-// moves back, as the server's own did: to keep the old one would be to believe
-// in what the next holder may have already.
-func (h *hold) renewed(stamp, granted time.Duration, t *terms, jitter float64) {
-	limit := h.limit(t)
+// extend makes the hold count from stamp. If it is granted less than before the
+// deadline moves back, as the server's own did: to keep the old one would be to
+// believe in what the next holder may have already.
+func (h *hold) extend(stamp, granted time.Duration, t *terms) {
 	h.granted = granted
-	h.deadline = min(deadlineOf(stamp, granted), limit)
-	h.stopAt = h.deadline - h.margin(t)
-	h.renewAt = never
-	if h.deadline < limit {
-		// Where the margin is wide the first attempt comes forward: one that
-		// is answered in its time must find the work still going on.
-		after := min(time.Duration(t.ratio*float64(granted)), h.stopAt-h.attempt()-stamp)
-		h.renewAt = stamp + max(0, onBeat(stamp, after, jitter))
-	}
+	h.deadline = min(deadlineOf(stamp, granted), h.limit(t))
+	h.stopped = false
 }
 
-// onBeat brings forward what is to start a while after stamp, by jitter and to
-// the grid.
-func onBeat(stamp, after time.Duration, jitter float64) time.Duration {
-	beat := max(1, time.Duration(beatFraction*float64(after)))
-	after -= time.Duration(jitterFraction * jitter * float64(after))
-	return after - (stamp+after)%beat
-}
-
-// renewing notes that a renewal is on its way.
-func (h *hold) renewing() { h.renewAt = never }
-
-// stopping notes that the stop instant of this deadline was announced.
-func (h *hold) stopping() { h.stopAt = never }
-
-// retry plans the next attempt after one, begun at stamp, that had no answer by
-// now: at once if it used up its time, else after a moment, so that a server
-// that refuses connections is not hammered.
-func (h *hold) retry(stamp, now time.Duration) {
-	h.renewAt = max(now, min(stamp+h.attempt(), now+min(h.granted/24, time.Second)))
+// grows says whether a lease that counts from since moves the deadline on.
+func (h *hold) grows(since time.Duration, t *terms) bool {
+	return min(deadlineOf(since, h.granted), h.limit(t)) > h.deadline
 }
 
 // attempt is how long one attempt to renew may take.
@@ -151,6 +124,14 @@ func (h *hold) margin(t *terms) time.Duration {
 		return h.granted / stopDivisor
 	}
 	return min(t.margin, h.granted/2)
+}
+
+// stopAt is the instant at which work should end; never once that was announced.
+func (h *hold) stopAt(t *terms) time.Duration {
+	if h.stopped {
+		return never
+	}
+	return h.deadline - h.margin(t)
 }
 
 // limit is the instant at which the longest hold is over; never if unlimited.
@@ -165,21 +146,24 @@ func (h *hold) limit(t *terms) time.Duration {
 // than for want of a renewal.
 func (h *hold) limited(t *terms) bool { return h.deadline >= h.limit(t) }
 
-// stopped says whether the stop instant has come.
-func (h *hold) stopped(now time.Duration) bool { return h.stopAt == never || now >= h.stopAt }
+// over says whether the stop instant has come.
+func (h *hold) over(now time.Duration, t *terms) bool { return h.stopped || now >= h.stopAt(t) }
 
-// due says what the hold needs now, the most urgent first.
-func (h *hold) due(now time.Duration) due {
+// due says what the hold needs now, the most urgent first, where the next
+// renewal starts at renewAt.
+func (h *hold) due(now, renewAt time.Duration, t *terms) due {
 	switch {
 	case now >= h.deadline:
 		return dueEnd
-	case now >= h.stopAt:
+	case now >= h.stopAt(t):
 		return dueStop
-	case now >= h.renewAt:
+	case now >= renewAt:
 		return dueRenewal
 	}
 	return dueNothing
 }
 
 // next is the instant at which due will say something else.
-func (h *hold) next() time.Duration { return min(h.renewAt, h.stopAt, h.deadline) }
+func (h *hold) next(renewAt time.Duration, t *terms) time.Duration {
+	return min(renewAt, h.stopAt(t), h.deadline)
+}

@@ -15,6 +15,29 @@ const (
 // defaultTerms are those of a Client without options.
 var defaultTerms = terms{ratio: defaultRenewRatio}
 
+// A life is a hold with its upkeep.
+type life struct {
+	hold
+	upkeep
+	terms *terms
+}
+
+func newLife(stamp, ttl, granted time.Duration, t *terms, jitter float64) *life {
+	l := &life{hold: newHold(stamp, granted, t), terms: t}
+	l.upkeep.began(&l.hold, ttl, t, jitter)
+	return l
+}
+
+func (l *life) next() time.Duration            { return l.hold.next(l.renewAt, l.terms) }
+func (l *life) due(now time.Duration) due      { return l.hold.due(now, l.renewAt, l.terms) }
+func (l *life) stopAt() time.Duration          { return l.hold.stopAt(l.terms) }
+func (l *life) over(now time.Duration) bool    { return l.hold.over(now, l.terms) }
+func (l *life) limited() bool                  { return l.hold.limited(l.terms) }
+func (l *life) retry(stamp, now time.Duration) { l.upkeep.retry(&l.hold, stamp, now) }
+func (l *life) renewed(stamp, granted time.Duration, jitter float64) {
+	l.upkeep.renewed(&l.hold, stamp, granted, l.terms, jitter)
+}
+
 // TestDeadlineOf: 1 % and 2 ms less than the lease, from the stamp, also where
 // the sum of the two does not fit.
 func TestDeadlineOf(t *testing.T) {
@@ -55,7 +78,7 @@ func TestGrantedTTL(t *testing.T) {
 // TestHoldIsRenewedAtAThird walks one hold of the default terms through its
 // life.
 func TestHoldIsRenewedAtAThird(t *testing.T) {
-	h := newHold(100*s, 60*s, 60*s, &defaultTerms, 0)
+	h := newLife(100*s, 60*s, 60*s, &defaultTerms, 0)
 	want := func(what string, at time.Duration, d due) {
 		t.Helper()
 		if n := h.next(); n != at {
@@ -87,22 +110,22 @@ func TestHoldIsRenewedAtAThird(t *testing.T) {
 	want("refused at once", 131*s+ms, dueRenewal)
 	h.renewing()
 	want("second attempt under way", deadline-10*s, dueStop)
-	h.stopping()
+	h.stopped = true
 	want("stopped", deadline, dueEnd)
-	if !h.stopped(0) {
-		t.Error("stopped is false after the stop instant was announced")
+	if !h.over(0) {
+		t.Error("over is false after the stop instant was announced")
 	}
 
-	h.renewed(131*s+ms, 60*s, &defaultTerms, 0)
-	if h.stopped(h.stopAt - 1) {
-		t.Error("stopped is true after a renewal")
+	h.renewed(131*s+ms, 60*s, 0)
+	if h.over(h.stopAt() - 1) {
+		t.Error("over is true after a renewal")
 	}
-	if !h.stopped(h.stopAt) {
-		t.Error("stopped is false at the stop instant")
+	if !h.over(h.stopAt()) {
+		t.Error("over is false at the stop instant")
 	}
 	h.renewing()
 	want("renewed after the stop instant", 131*s+ms+59398*ms-10*s, dueStop)
-	h.stopping()
+	h.stopped = true
 	if got := h.due(1000 * s); got != dueEnd {
 		t.Errorf("due long after the deadline is %v, want its end", got)
 	}
@@ -117,8 +140,8 @@ func TestHoldMargin(t *testing.T) {
 		{50 * s, 60 * s, 30 * s}, // where the TTL was not known to the options
 		{1, 60 * s, 1},
 	} {
-		h := newHold(0, c.ttl, c.ttl, &terms{margin: c.margin, ratio: defaultRenewRatio}, 0)
-		if got := h.deadline - h.stopAt; got != c.want {
+		h := newLife(0, c.ttl, c.ttl, &terms{margin: c.margin, ratio: defaultRenewRatio}, 0)
+		if got := h.deadline - h.stopAt(); got != c.want {
 			t.Errorf("WithStopMargin(%v) of a lease of %v stops %v before its deadline, want %v", c.margin, c.ttl, got, c.want)
 		}
 	}
@@ -128,29 +151,29 @@ func TestHoldMargin(t *testing.T) {
 // renewed, and is not renewed when that could not move its deadline any more.
 func TestHoldLimit(t *testing.T) {
 	tm := terms{maxHold: 25 * s, ratio: defaultRenewRatio}
-	h := newHold(100*s, 10*s, 10*s, &tm, 0)
-	if h.limited(&tm) {
+	h := newLife(100*s, 10*s, 10*s, &tm, 0)
+	if h.limited() {
 		t.Error("limited by 25s after 10s")
 	}
 	for stamp := 103 * s; stamp < 125*s && h.renewAt != never; stamp += 3 * s {
 		h.renewing()
-		h.renewed(stamp, 10*s, &tm, 0)
+		h.renewed(stamp, 10*s, 0)
 	}
-	if !h.limited(&tm) || h.deadline != 125*s {
-		t.Errorf("the deadline is %v, limited %v; want 125s, true", h.deadline-100*s, h.limited(&tm))
+	if !h.limited() || h.deadline != 125*s {
+		t.Errorf("the deadline is %v, limited %v; want 125s, true", h.deadline-100*s, h.limited())
 	}
 	if h.renewAt != never {
 		t.Errorf("renewed at %v although the limit has been reached", h.renewAt)
 	}
 
-	short := newHold(100*s, 10*s, 10*s, &terms{maxHold: s, ratio: defaultRenewRatio}, 0)
+	short := newLife(100*s, 10*s, 10*s, &terms{maxHold: s, ratio: defaultRenewRatio}, 0)
 	if short.deadline != 101*s || short.renewAt != never {
 		t.Errorf("a hold of at most 1s has the deadline %v and is renewed at %v", short.deadline, short.renewAt)
 	}
 	huge := terms{maxHold: math.MaxInt64, ratio: defaultRenewRatio}
-	h = newHold(100*s, 10*s, 10*s, &huge, 0)
-	if h.deadline != deadlineOf(100*s, 10*s) || h.limited(&huge) {
-		t.Errorf("a hold of at most 292 years has the deadline %v, limited %v", h.deadline, h.limited(&huge))
+	h = newLife(100*s, 10*s, 10*s, &huge, 0)
+	if h.deadline != deadlineOf(100*s, 10*s) || h.limited() {
+		t.Errorf("a hold of at most 292 years has the deadline %v, limited %v", h.deadline, h.limited())
 	}
 }
 
@@ -159,7 +182,7 @@ func TestHoldLimit(t *testing.T) {
 func TestHoldAttemptsBeforeDeadline(t *testing.T) {
 	for range 2000 {
 		ttl := time.Duration(rand.Int64N(int64(time.Hour))) + 200*ms
-		h := newHold(0, ttl, ttl, &defaultTerms, rand.Float64())
+		h := newLife(0, ttl, ttl, &defaultTerms, rand.Float64())
 		attempts := 0
 		for h.renewAt < h.deadline {
 			attempts++
@@ -176,7 +199,7 @@ func TestHoldAttemptsBeforeDeadline(t *testing.T) {
 // TestHoldRefusedIsNotHammered: where each attempt fails at once there is a
 // pause before the next.
 func TestHoldRefusedIsNotHammered(t *testing.T) {
-	h := newHold(0, 33*s, 33*s, &defaultTerms, 0)
+	h := newLife(0, 33*s, 33*s, &defaultTerms, 0)
 	attempts := 0
 	for h.renewAt < h.deadline {
 		attempts++
@@ -192,14 +215,14 @@ func TestHoldRefusedIsNotHammered(t *testing.T) {
 // TestHoldOfAges: the longest lease that a duration can say.
 func TestHoldOfAges(t *testing.T) {
 	for _, stamp := range []time.Duration{0, s, 4 * 365 * 24 * time.Hour, math.MaxInt64 / 2} {
-		h := newHold(stamp, math.MaxInt64, math.MaxInt64, &defaultTerms, 0.5)
-		if h.deadline <= stamp || h.stopAt <= stamp || h.renewAt <= stamp {
-			t.Errorf("stamped at %v: deadline %v, stop %v, renewal %v", stamp, h.deadline, h.stopAt, h.renewAt)
+		h := newLife(stamp, math.MaxInt64, math.MaxInt64, &defaultTerms, 0.5)
+		if h.deadline <= stamp || h.stopAt() <= stamp || h.renewAt <= stamp {
+			t.Errorf("stamped at %v: deadline %v, stop %v, renewal %v", stamp, h.deadline, h.stopAt(), h.renewAt)
 		}
 		if got := h.due(stamp + s); got != dueNothing {
 			t.Errorf("stamped at %v, due a second later: %v", stamp, got)
 		}
-		if h.limited(&defaultTerms) {
+		if h.limited() {
 			t.Errorf("stamped at %v: limited without a limit", stamp)
 		}
 	}
@@ -208,9 +231,9 @@ func TestHoldOfAges(t *testing.T) {
 // TestHoldAnsweredLess: a server that renews for less than it granted has moved
 // its own expiry forward, and belief with it.
 func TestHoldAnsweredLess(t *testing.T) {
-	h := newHold(0, 60*s, 60*s, &defaultTerms, 0)
+	h := newLife(0, 60*s, 60*s, &defaultTerms, 0)
 	h.renewing()
-	h.renewed(20*s, 6*s, &defaultTerms, 0)
+	h.renewed(20*s, 6*s, 0)
 	if want := deadlineOf(20*s, 6*s); h.deadline != want {
 		t.Errorf("after a renewal for 6s at 20s the deadline is %v, want %v", h.deadline, want)
 	}
@@ -220,14 +243,14 @@ func TestHoldAnsweredLess(t *testing.T) {
 	if got, want := h.attempt(), s; got != want {
 		t.Errorf("an attempt may take %v of what is left of 6s, want %v", got, want)
 	}
-	if got, want := h.stopAt, h.deadline-s; got != want {
+	if got, want := h.stopAt(), h.deadline-s; got != want {
 		t.Errorf("stops at %v, want a sixth of 6s before the deadline: %v", got, want)
 	}
 	if h.renewAt < 20*s+1800*ms || h.renewAt > 22*s {
 		t.Errorf("renewed next at %v, want it a third of 6s after 20s", h.renewAt)
 	}
 	h.renewing()
-	h.renewed(22*s, 60*s, &defaultTerms, 0)
+	h.renewed(22*s, 60*s, 0)
 	if want := deadlineOf(22*s, 60*s); h.deadline != want {
 		t.Errorf("after a renewal for 60s at 22s the deadline is %v, want %v", h.deadline, want)
 	}
@@ -263,18 +286,18 @@ func randomLife(t *testing.T, r *rand.Rand) {
 	ttl := time.Duration(r.Int64N(int64(time.Hour))) + 50*ms
 	now := time.Duration(r.Int64N(int64(time.Hour)))
 	tm := randomTerms(r, ttl)
-	h := newHold(now, ttl, ttl, &tm, r.Float64())
-	checkFirst(t, &h, &tm, now)
+	h := newLife(now, ttl, ttl, &tm, r.Float64())
+	checkFirst(t, h, &tm, now)
 	began, stamp, granted, full := now, now, ttl, true
 	for range 60 {
-		checkHold(t, &h, &tm, began, stamp, granted)
+		checkHold(t, h, &tm, began, stamp, granted)
 		if t.Failed() || h.due(now) == dueEnd {
 			return
 		}
 		before := h.deadline
 		switch h.due(now) {
 		case dueStop:
-			h.stopping()
+			h.stopped = true
 		case dueRenewal:
 			h.renewing()
 			sent, took := now, time.Duration(r.Int64N(int64(h.attempt())+1))
@@ -287,8 +310,8 @@ func randomLife(t *testing.T, r *rand.Rand) {
 			if r.IntN(5) == 0 {
 				granted = time.Duration(r.Int64N(int64(ttl))) + 1
 			}
-			h.renewed(stamp, granted, &tm, r.Float64())
-			checkFirst(t, &h, &tm, stamp)
+			h.renewed(stamp, granted, r.Float64())
+			checkFirst(t, h, &tm, stamp)
 			if full = full && granted == ttl; full && h.deadline < before {
 				t.Errorf("the deadline moved back from %v to %v", before, h.deadline)
 			}
@@ -299,7 +322,7 @@ func randomLife(t *testing.T, r *rand.Rand) {
 }
 
 // checkHold checks what is true at all times.
-func checkHold(t *testing.T, h *hold, tm *terms, began, stamp, granted time.Duration) {
+func checkHold(t *testing.T, h *life, tm *terms, began, stamp, granted time.Duration) {
 	t.Helper()
 	most := stamp + granted - granted/100 - 2*ms
 	if h.deadline > most {
@@ -308,11 +331,11 @@ func checkHold(t *testing.T, h *hold, tm *terms, began, stamp, granted time.Dura
 	if tm.maxHold > 0 && h.deadline > began+tm.maxHold {
 		t.Errorf("the deadline is %v, later than %v, the longest hold", h.deadline, began+tm.maxHold)
 	}
-	if h.stopAt != never && h.stopAt > h.deadline {
-		t.Errorf("stops at %v, after the deadline %v", h.stopAt, h.deadline)
+	if h.stopAt() != never && h.stopAt() > h.deadline {
+		t.Errorf("stops at %v, after the deadline %v", h.stopAt(), h.deadline)
 	}
-	if granted == h.ttl && h.stopAt != never && h.deadline-h.stopAt > h.ttl/2 {
-		t.Errorf("stops %v before the deadline of a lease of %v", h.deadline-h.stopAt, h.ttl)
+	if granted == h.ttl && h.stopAt() != never && h.deadline-h.stopAt() > h.ttl/2 {
+		t.Errorf("stops %v before the deadline of a lease of %v", h.deadline-h.stopAt(), h.ttl)
 	}
 	n := h.next()
 	if got := h.due(n - 1); got != dueNothing {
@@ -324,7 +347,7 @@ func checkHold(t *testing.T, h *hold, tm *terms, began, stamp, granted time.Dura
 }
 
 // checkFirst checks the first attempt to renew after an answer.
-func checkFirst(t *testing.T, h *hold, tm *terms, stamp time.Duration) {
+func checkFirst(t *testing.T, h *life, tm *terms, stamp time.Duration) {
 	t.Helper()
 	if tm.margin > 0 || h.granted < 50*ms || h.renewAt == never {
 		return // a wide margin brings it forward, and so do 2 ms of a tiny lease: see TestHoldIsRenewedBeforeItStops
@@ -341,10 +364,10 @@ func TestHoldIsRenewedBeforeItStops(t *testing.T) {
 	for _, ratio := range []float64{0.01, 0.2, defaultRenewRatio, 0.5} {
 		for _, part := range []time.Duration{2, 3, 6, 100} {
 			for _, ttl := range []time.Duration{100 * ms, s, 33 * s, time.Hour} {
-				h := newHold(7*s, ttl, ttl, &terms{margin: ttl / part, ratio: ratio}, 0)
-				if h.renewAt+h.attempt() > h.stopAt {
+				h := newLife(7*s, ttl, ttl, &terms{margin: ttl / part, ratio: ratio}, 0)
+				if h.renewAt+h.attempt() > h.stopAt() {
 					t.Errorf("ratio %v, margin %v of %v: an attempt from %v to %v, and the stop instant is %v",
-						ratio, ttl/part, ttl, h.renewAt-h.since, h.renewAt+h.attempt()-h.since, h.stopAt-h.since)
+						ratio, ttl/part, ttl, h.renewAt-h.since, h.renewAt+h.attempt()-h.since, h.stopAt()-h.since)
 				}
 				if h.renewAt < h.since {
 					t.Errorf("ratio %v, margin %v of %v: renewed %v before it began", ratio, ttl/part, ttl, h.since-h.renewAt)

@@ -23,7 +23,7 @@ type keeper struct {
 	nudge chan struct{} // capacity 1: something became due earlier
 
 	mu      sync.Mutex
-	heap    leaseHeap     // by hold.next; guarded by mu
+	agenda  agenda        // by Lease.next; guarded by mu
 	sleeps  time.Duration // the instant until which run sleeps; guarded by mu
 	running bool          // run was started; guarded by mu
 	closed  bool          // guarded by mu
@@ -54,15 +54,15 @@ func classOf(granted time.Duration, attempts uint8) class {
 
 // A renewer renews the leases of one class, a batch at a time.
 type renewer struct {
-	due  []*Lease // to go with the next batch
-	busy bool     // a goroutine works for this class
+	due  []*upkeep // to go with the next batch
+	busy bool      // a goroutine works for this class
 }
 
 // A renewal is a batch under way.
 type renewal struct{ done chan struct{} }
 
 func newKeeper(c *Client) *keeper {
-	return &keeper{client: c, clock: c.settings.clock, nudge: make(chan struct{}, 1), sleeps: never, renewers: make(map[class]*renewer)}
+	return &keeper{client: c, clock: c.settings.clock, nudge: make(chan struct{}, 1), agenda: newAgenda(), sleeps: never, renewers: make(map[class]*renewer)}
 }
 
 // add keeps a new lease. The error says why it is lost already, or that the
@@ -79,26 +79,53 @@ func (k *keeper) add(l *Lease) error {
 		}
 		k.running = true
 	}
-	if l.session != nil { // last, because from here on its end is the lease's
-		if err := l.session.attach(l); err != nil {
-			// Nobody has believed in this grant yet, so it is an outage and
-			// not a loss: the acquisition begins anew.
-			return fmt.Errorf("%w: connection ended with the grant: %v", ErrUnavailable, err)
-		}
+	// Last, because from here on the end of what it depends on is the lease's.
+	if err := l.tie.Bind((*loser)(l)); err != nil {
+		// Nobody has believed in this grant yet, so it is an outage and not a
+		// loss: the acquisition begins anew.
+		return fmt.Errorf("%w: connection ended with the grant: %v", ErrUnavailable, err)
 	}
-	k.heap.push(l)
+	k.agenda.put(l)
 	k.wakeLocked()
 	return nil
 }
 
 // wakeLocked sees that run looks again if the earliest instant moved forward.
 func (k *keeper) wakeLocked() {
-	if len(k.heap) > 0 && k.heap[0].hold.next() < k.sleeps {
-		k.sleeps = k.heap[0].hold.next()
+	if next := k.agenda.next(); next < k.sleeps {
+		k.sleeps = next
 		select {
 		case k.nudge <- struct{}{}:
 		default:
 		}
+	}
+}
+
+// followLocked moves a lease on if its backend has kept it alive.
+func (k *keeper) followLocked(l *Lease) {
+	if l.state != held || l.upkeep() != nil {
+		return
+	}
+	since := l.tie.Since()
+	if !l.grows(since, l.terms()) {
+		return
+	}
+	planned := l.place != 0
+	k.agenda.remove(l)
+	l.extend(since, l.granted, l.terms())
+	if planned {
+		k.agenda.put(l)
+	}
+}
+
+// expireLocked loses a lease whose deadline has passed.
+func (k *keeper) expireLocked(l *Lease, after *aftermath) {
+	if l.state != held || k.clock() < l.deadline {
+		return
+	}
+	k.followLocked(l)
+	if k.clock() >= l.deadline {
+		k.loseLocked(l, nil, after)
 	}
 }
 
@@ -121,49 +148,70 @@ func (k *keeper) run() {
 	}
 }
 
+// perTurn is how many leases are looked at under the lock at once: others wait
+// for it.
+const perTurn = 256
+
 // tick does what is due and returns the next instant.
 func (k *keeper) tick() time.Duration {
 	noticeSleep()
+	for {
+		if next, done := k.turn(); done {
+			return next
+		}
+	}
+}
+
+// turn does some of what is due. If that was all it returns the next instant.
+func (k *keeper) turn() (next time.Duration, done bool) {
 	var after aftermath
 	defer after.run()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	now := k.clock()
-	for len(k.heap) > 0 && k.heap[0].hold.next() <= now {
-		l := k.heap[0]
-		switch l.hold.due(now) {
-		case dueEnd:
-			k.loseLocked(l, nil, &after)
-			continue // it left the heap
-		case dueStop:
-			l.hold.stopping()
-			if stop := l.takeStopLocked(); stop != nil {
-				cause := l.stopCause()
-				after.add(func() { stop(cause) })
-			}
-		case dueRenewal:
-			l.hold.renewing()
-			k.enqueueLocked(l)
+	for range perTurn {
+		l := k.agenda.due(now)
+		if l == nil {
+			k.sleeps = k.agenda.next()
+			return k.sleeps, true
 		}
-		k.heap.fix(l)
+		k.doLocked(l, now, &after)
 	}
-	k.sleeps = never
-	if len(k.heap) > 0 {
-		k.sleeps = k.heap[0].hold.next()
+	return 0, false
+}
+
+// doLocked does what a lease needs that is not in the agenda, and puts it in
+// again.
+func (k *keeper) doLocked(l *Lease, now time.Duration, after *aftermath) {
+	k.followLocked(l)
+	switch l.due(now, l.renewAt(), l.terms()) {
+	case dueEnd:
+		k.loseLocked(l, nil, after)
+		return
+	case dueStop:
+		l.stopped = true
+		if stop := l.takeStopLocked(); stop != nil {
+			cause := l.stopCause()
+			after.add(func() { stop(cause) })
+		}
+	case dueRenewal:
+		u := l.upkeep()
+		u.renewing()
+		k.enqueueLocked(u)
 	}
-	return k.sleeps
+	k.agenda.put(l)
 }
 
 // enqueueLocked puts a lease into its class's next batch, and starts the
 // class's goroutine if it is not at work.
-func (k *keeper) enqueueLocked(l *Lease) {
-	c := classOf(l.hold.granted, l.attempts)
+func (k *keeper) enqueueLocked(u *upkeep) {
+	c := classOf(u.lease.granted, u.attempts)
 	r := k.renewers[c]
 	if r == nil {
 		r = new(renewer)
 		k.renewers[c] = r
 	}
-	r.due = append(r.due, l)
+	r.due = append(r.due, u)
 	if !r.busy {
 		r.busy = k.client.background(func() { k.renew(c) })
 	}
@@ -178,11 +226,15 @@ func (k *keeper) renew(c class) {
 
 // A batch is one call of Backend.Renew.
 type batch struct {
-	leases   []*Lease
+	upkeeps  []*upkeep
 	renewals []Renewal
 	stamp    time.Duration
 	timeout  time.Duration // of the shortest lease's attempt
 	renewal  *renewal
+}
+
+func (k *keeper) newBatch() batch {
+	return batch{stamp: k.clock(), timeout: never, renewal: &renewal{done: make(chan struct{})}}
 }
 
 // batch takes what is due in a class, or puts its goroutine to rest.
@@ -190,20 +242,27 @@ func (k *keeper) batch(c class) (batch, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	r := k.renewers[c]
-	b := batch{stamp: k.clock(), timeout: never, renewal: &renewal{done: make(chan struct{})}}
-	for _, l := range r.due {
-		if l.state != held {
-			continue
-		}
-		l.attempts = max(l.attempts, l.attempts+1)
-		l.renewal = b.renewal
-		b.leases = append(b.leases, l)
-		b.renewals = append(b.renewals, Renewal{Hold: l.handle(), TTL: l.hold.ttl, Attempt: int(l.attempts)})
-		b.timeout = min(b.timeout, l.hold.attempt())
+	b := k.newBatch()
+	for _, u := range r.due {
+		b.addLocked(u)
 	}
 	r.due = nil
-	r.busy = len(b.leases) > 0
+	r.busy = len(b.upkeeps) > 0
 	return b, r.busy
+}
+
+// addLocked puts a renewal into the batch, unless the lease is not held any more
+// or being renewed by Lease.Renew.
+func (b *batch) addLocked(u *upkeep) {
+	l := u.lease
+	if l.state != held || u.renewal != nil {
+		return
+	}
+	u.attempts = max(u.attempts, u.attempts+1)
+	u.renewal = b.renewal
+	b.upkeeps = append(b.upkeeps, u)
+	b.renewals = append(b.renewals, Renewal{Hold: l.handle(), TTL: u.ttl, Attempt: int(u.attempts)})
+	b.timeout = min(b.timeout, l.attempt())
 }
 
 // send renews a batch and applies the outcome.
@@ -222,8 +281,8 @@ func (k *keeper) send(b batch) {
 	defer k.mu.Unlock()
 	defer close(b.renewal.done)
 	now := k.clock()
-	for i, l := range b.leases {
-		k.applyLocked(l, &b.renewals[i], b.stamp, now, &after)
+	for i, u := range b.upkeeps {
+		k.applyLocked(u, &b.renewals[i], b.stamp, now, &after)
 	}
 	k.wakeLocked()
 }
@@ -239,21 +298,22 @@ func (b *batch) unanswered() {
 }
 
 // applyLocked applies the outcome of one renewal.
-func (k *keeper) applyLocked(l *Lease, r *Renewal, stamp, now time.Duration, after *aftermath) {
-	l.renewal = nil
+func (k *keeper) applyLocked(u *upkeep, r *Renewal, stamp, now time.Duration, after *aftermath) {
+	l := u.lease // it may have been handed over meanwhile
+	u.renewal = nil
 	if f := l.acquirer.settings.trace.Renewed; f != nil {
 		info := RenewedInfo{Key: l.Key(), Attempt: r.Attempt, Took: now - stamp, Err: r.Err}
 		after.add(func() { f(info) })
 	}
-	if l.returning {
-		g := giveBack{lease: l, until: l.hold.deadline}
+	if u.returns {
+		g := giveBack{lease: l, until: l.deadline}
 		after.add(func() { k.client.returner.add(g) })
 	}
 	if l.state != held {
 		return
 	}
 	switch {
-	case now >= l.hold.deadline:
+	case now >= l.deadline:
 		// Nobody has noticed yet that belief ended, after a pause, say, but
 		// somebody may have asked for the deadline: it does not move again.
 		k.loseLocked(l, nil, after)
@@ -261,19 +321,20 @@ func (k *keeper) applyLocked(l *Lease, r *Renewal, stamp, now time.Duration, aft
 	case r.Err == nil && r.Granted <= 0:
 		k.loseLocked(l, fmt.Errorf("%w: renewed for %v", ErrLost, r.Granted), after)
 		return
-	case r.Err == nil:
-		l.attempts = 0
-		l.hold.renewed(stamp, grantedTTL(r.TTL, r.Granted), &l.acquirer.settings.terms, rand.Float64())
 	case errors.Is(r.Err, ErrLost):
 		k.loseLocked(l, r.Err, after)
 		return
-	default:
-		l.hold.retry(stamp, now)
 	}
-	k.heap.fix(l)
+	k.agenda.remove(l)
+	if r.Err == nil {
+		u.renewed(&l.hold, stamp, grantedTTL(r.TTL, r.Granted), l.terms(), rand.Float64())
+	} else {
+		u.retry(&l.hold, stamp, now)
+	}
+	k.agenda.put(l)
 }
 
-// lose ends a lease. A nil cause stands for its deadline.
+// lose ends a lease.
 func (k *keeper) lose(l *Lease, cause error) {
 	var after aftermath
 	defer after.run()
@@ -282,36 +343,48 @@ func (k *keeper) lose(l *Lease, cause error) {
 	k.loseLocked(l, cause, &after)
 }
 
+// loseHeir ends the lease that has the upkeep now.
+func (k *keeper) loseHeir(u *upkeep, cause error) {
+	var after aftermath
+	defer after.run()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.loseLocked(u.lease, cause, &after)
+}
+
+// loseLocked ends a lease. A nil cause stands for its deadline.
 func (k *keeper) loseLocked(l *Lease, cause error, after *aftermath) {
 	if l.state != held {
 		return // the first reason stands
 	}
+	// Where its TTL still runs at the backend, and is not left to run out, the
+	// next is let in before.
+	unaware := cause == nil && (l.upkeep() == nil || l.limited(l.terms()))
 	if cause == nil {
 		cause = l.expiry()
 	}
 	n := l.noticeLocked()
-	l.state, n.err = lost, l.acquirer.Error("renew", cause)
-	l.hold.deadline = min(l.hold.deadline, k.clock())
 	k.forgetLocked(l)
+	l.state, n.err = lost, l.acquirer.Error("renew", cause)
+	l.deadline = min(l.deadline, k.clock())
 	if n.lost != nil {
 		close(n.lost)
 	}
 	if stop := l.takeStopLocked(); stop != nil {
 		after.add(func() { stop(n.err) })
 	}
-	after.add(func() { l.announce(cause) })
+	after.add(func() { l.announce(cause, unaware) })
 }
 
-// announce reports a loss: to the trace, and to the log if nobody listened.
-func (l *Lease) announce(cause error) {
+// announce reports a loss: to the backend if that is unaware of it, to the
+// trace, and to the log if nobody listened.
+func (l *Lease) announce(cause error, unaware bool) {
 	k, s := l.keeper(), l.acquirer.settings
-	if errors.Is(cause, ErrMaxHold) {
-		// Its TTL still runs at the backend, and nobody renews it any more:
-		// let the next in before it is over.
+	if unaware {
 		l.giveBack(later(k.clock(), l.TTL()))
 	}
 	k.mu.Lock()
-	listened := l.listened
+	listened := l.notice.listened
 	k.mu.Unlock()
 	switch {
 	case s.trace.Lost != nil:
@@ -323,9 +396,9 @@ func (l *Lease) announce(cause error) {
 
 // forgetLocked stops keeping a lease.
 func (k *keeper) forgetLocked(l *Lease) {
-	k.heap.remove(l)
-	if l.session != nil {
-		l.session.detach(l)
+	k.agenda.remove(l)
+	if u := l.upkeep(); u != nil && u.session != nil {
+		u.session.detach(u)
 	}
 }
 
@@ -337,10 +410,10 @@ func (k *keeper) close() []Hold {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.closed = true
-	left := make([]Hold, 0, len(k.heap))
-	for len(k.heap) > 0 {
-		l := k.heap[0]
-		left = append(left, l.handle())
+	all := k.agenda.all()
+	left := make([]Hold, len(all))
+	for i, l := range all {
+		left[i] = l.handle()
 		k.loseLocked(l, fmt.Errorf("%w: %w", ErrLost, ErrClosed), &after)
 	}
 	return left

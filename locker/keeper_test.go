@@ -58,7 +58,7 @@ func TestLeaseThatIsNotKept(t *testing.T) {
 	}
 	s := NewSession(nil)
 	l := a.newLease(Grant{Session: s})
-	l.hold = newHold(0, time.Hour, time.Hour, &a.settings.terms, 0)
+	l.hold = newHold(0, time.Hour, l.terms())
 	c.mu.Lock()
 	c.done = true
 	c.mu.Unlock()

@@ -2,6 +2,7 @@ package locker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -17,33 +18,49 @@ const (
 
 // A Lease is one hold: the truth about whether work under it may go on. It is
 // safe for concurrent use. Only a Client makes one; the zero value panics.
+//
+// It takes 96 bytes, which is one of the allocator's size classes, and 160 with
+// its upkeep; one word more costs 16 bytes a lease.
 type Lease struct {
 	acquirer *Acquirer
-	session  *Session // what it depends on besides its TTL; nil if nothing
+	tie      Kept // what keeps it alive: its backend, or an *upkeep
 	token    Token
 	fence    uint64 // 0 if none
 
-	next, previous *Lease // of the same session; guarded by session.mu
-
 	// The rest is guarded by keeper.mu.
 
-	hold      hold
-	heapPos   int32 // in keeper.heap; -1 outside
-	state     leaseState
-	attempts  uint8 // to renew it, since the last that was answered; it stays at its largest value
-	listened  bool  // Lost or Context was called
-	returning bool  // to be given back when the renewal under way is answered
-	renewal   *renewal
-	notice    *notice // nil until there is one
+	notice *notice // nil until there is one
+	hold           // its state is a latch
+
+	place int32 // in keeper.agenda: above 0 in its heap, below 0 in a second; 0 outside
+	spare int32 // fences left to hand over with; never changed
+}
+
+// An upkept is a Lease with its upkeep, in one allocation.
+type upkept struct {
+	lease  Lease
+	upkeep upkeep
+}
+
+// A loser is a Lease as it hears from its backend.
+type loser Lease
+
+// Lose implements Loser.
+func (l *loser) Lose(cause error) {
+	if !errors.Is(cause, ErrLost) {
+		cause = fmt.Errorf("%w: %w", ErrLost, cause)
+	}
+	(*Lease)(l).lose(cause)
 }
 
 // A notice is what most leases never need: of a loss, or for those who asked to
 // be told.
 type notice struct {
-	err  error           // why it was lost, or nil
-	lost chan struct{}   // closed on loss; nil until asked for
-	work context.Context // what Context derives from; nil until asked for, and from the stop instant on
-	stop context.CancelCauseFunc
+	err      error           // why it was lost, or nil
+	listened bool            // Lost or Context was called
+	lost     chan struct{}   // closed on loss; nil until asked for
+	work     context.Context // what Context derives from; nil until asked for, and from the stop instant on
+	stop     context.CancelCauseFunc
 }
 
 // noticeLocked returns the notice, and makes one if there is none.
@@ -76,16 +93,54 @@ func (l *Lease) takeStopLocked() context.CancelCauseFunc {
 }
 
 func (a *Acquirer) newLease(g Grant) *Lease {
-	l := &Lease{acquirer: a, session: g.Session, token: g.Token, fence: g.Fence, heapPos: -1}
-	if a.req.Weight < a.req.Limit {
-		l.fence = 0 // holders that share a key cannot be ordered by one number
+	var l *Lease
+	if g.Kept != nil {
+		l = &Lease{tie: g.Kept}
+	} else {
+		both := &upkept{upkeep: upkeep{session: g.Session}}
+		l = &both.lease
+		l.tie = &both.upkeep
+	}
+	l.acquirer, l.token = a, g.Token
+	if a.req.Weight == a.req.Limit { // holders that share a key cannot be ordered by one number
+		l.fence = g.Fence
+	}
+	if l.fence != 0 {
+		l.spare = int32(max(a.req.Fences, 1) - 1) //nolint:gosec // at most MaxFences
 	}
 	return l
 }
 
+// upkeep returns what the Client renews the lease with, nil if the backend keeps
+// it.
+func (l *Lease) upkeep() *upkeep {
+	u, _ := l.tie.(*upkeep)
+	return u
+}
+
+func (l *Lease) terms() *terms { return &l.acquirer.settings.terms }
+
 // handle names the hold to the backend.
 func (l *Lease) handle() Hold {
-	return Hold{Kind: l.acquirer.req.Kind, Key: l.acquirer.req.Key, Token: l.token, Session: l.session}
+	h := Hold{Kind: l.acquirer.req.Kind, Key: l.acquirer.req.Key, Token: l.token}
+	if u := l.upkeep(); u != nil {
+		h.Session = u.session
+	} else {
+		h.Kept = l.tie
+	}
+	return h
+}
+
+// next is the instant at which the lease needs something.
+func (l *Lease) next() time.Duration { return l.hold.next(l.renewAt(), l.terms()) }
+
+// renewAt is the instant at which the Client renews the lease; never if it does
+// not, or not now.
+func (l *Lease) renewAt() time.Duration {
+	if u := l.upkeep(); u != nil {
+		return u.renewAt
+	}
+	return never
 }
 
 // Format prints the key and the backend, whatever the verb: a dump of the fields
@@ -116,17 +171,33 @@ func (l *Lease) TTL() time.Duration {
 	k := l.keeper()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return l.hold.granted
+	return l.granted
 }
 
 // Deadline returns when belief in the lease ends unless a renewal is answered
 // before. It moves with each renewal, and stays in the past after a loss.
-func (l *Lease) Deadline() time.Time {
+func (l *Lease) Deadline() time.Time { return time.Now().Add(l.Left()) }
+
+// Left returns the time until the Deadline, by the Client's clock: 0 or less
+// once belief has ended.
+func (l *Lease) Left() time.Duration {
+	k := l.keeper()
+	var after aftermath
+	defer after.run()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.followLocked(l)
+	k.expireLocked(l, &after) // who reads that it is over must not see it move on
+	return l.deadline - k.clock()
+}
+
+// Held returns the time since the lease was granted, or rather since it was
+// asked for; a lease that came by HandOver counts from the first of its line.
+func (l *Lease) Held() time.Duration {
 	k := l.keeper()
 	k.mu.Lock()
-	d := l.hold.deadline
-	k.mu.Unlock()
-	return time.Now().Add(d - k.clock())
+	defer k.mu.Unlock()
+	return k.clock() - l.since
 }
 
 // Check returns nil while the lease is held, an error matching ErrLost once it
@@ -137,17 +208,32 @@ func (l *Lease) Check() error {
 	noticeSleep()
 	k := l.keeper()
 	k.mu.Lock()
-	state, err, expired := l.state, l.errLocked(), k.clock() >= l.hold.deadline
+	well := l.state == held && k.clock() < l.deadline
 	k.mu.Unlock()
-	switch {
-	case state == released:
+	if well {
+		return nil
+	}
+	return l.checkTwice()
+}
+
+// checkTwice is Check where a look was not enough.
+func (l *Lease) checkTwice() error {
+	k := l.keeper()
+	var after aftermath
+	defer after.run()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.expireLocked(l, &after) // the keeper may not have woken yet; what it will latch is known already
+	return l.whyNotLocked()
+}
+
+// whyNotLocked returns why the lease is not held, or nil.
+func (l *Lease) whyNotLocked() error {
+	switch l.state {
+	case released:
 		return l.acquirer.Error("check", ErrNotHeld)
-	case state == lost:
-		return err
-	case expired:
-		// The keeper has not woken yet; what it will latch is known already.
-		k.lose(l, nil)
-		return l.Err()
+	case lost:
+		return l.errLocked()
 	}
 	return nil
 }
@@ -159,8 +245,8 @@ func (l *Lease) Lost() <-chan struct{} {
 	k := l.keeper()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	l.listened = true
 	n := l.noticeLocked()
+	n.listened = true
 	if n.lost == nil {
 		n.lost = make(chan struct{})
 		if l.state == lost {
@@ -201,15 +287,18 @@ func (l *Lease) Context(parent context.Context) (context.Context, context.Cancel
 func (l *Lease) workContext() context.Context {
 	noticeSleep()
 	k := l.keeper()
+	var after aftermath
+	defer after.run()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	l.listened = true
+	n := l.noticeLocked()
+	n.listened = true
+	k.expireLocked(l, &after)
 	if why := l.whyNotWorkLocked(); why != nil {
 		ctx, cancel := context.WithCancelCause(context.Background())
 		cancel(why)
 		return ctx
 	}
-	n := l.noticeLocked()
 	if n.work == nil {
 		n.work, n.stop = context.WithCancelCause(context.Background())
 	}
@@ -218,35 +307,34 @@ func (l *Lease) workContext() context.Context {
 
 // whyNotWorkLocked returns why no work should begin under the lease, or nil.
 func (l *Lease) whyNotWorkLocked() error {
-	switch {
-	case l.state == released:
-		return l.acquirer.Error("check", ErrNotHeld)
-	case l.state == lost:
-		return l.errLocked()
-	case l.hold.stopped(l.keeper().clock()): // after a pause it may not have been announced yet
-		return l.stopCause()
+	k := l.keeper()
+	if l.state == held && l.over(k.clock(), l.terms()) { // after a pause it may not have been announced yet
+		k.followLocked(l)
+		if l.over(k.clock(), l.terms()) {
+			return l.stopCause()
+		}
 	}
-	return nil
+	return l.whyNotLocked()
 }
 
 // stopCause is what contexts end with at the stop instant. The caller holds
 // keeper.mu.
 func (l *Lease) stopCause() error {
-	t := &l.acquirer.settings.terms
-	if l.hold.limited(t) {
-		return l.acquirer.Error("renew", fmt.Errorf("%w in %v: %w", ErrLost, l.hold.margin(t), ErrMaxHold))
+	t := l.terms()
+	if l.limited(t) {
+		return l.acquirer.Error("renew", fmt.Errorf("%w in %v: %w", ErrLost, l.margin(t), ErrMaxHold))
 	}
-	return l.acquirer.Error("renew", fmt.Errorf("%w in %v, unless a renewal is answered", ErrLost, l.hold.margin(t)))
+	return l.acquirer.Error("renew", fmt.Errorf("%w in %v, unless a renewal is answered", ErrLost, l.margin(t)))
 }
 
 // expiry is why a lease whose deadline has passed is lost. The caller holds
 // keeper.mu.
 func (l *Lease) expiry() error {
-	if l.hold.limited(&l.acquirer.settings.terms) {
+	if l.limited(l.terms()) {
 		return fmt.Errorf("%w: %w", ErrLost, ErrMaxHold)
 	}
 	return fmt.Errorf("%w: no renewal was answered in time", ErrLost)
 }
 
-// lose is called by the session that the lease depends on.
+// lose is called by what the lease depends on.
 func (l *Lease) lose(cause error) { l.keeper().lose(l, cause) }

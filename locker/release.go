@@ -24,30 +24,41 @@ const releaseTimeout = time.Second
 // The error matches ErrLost if the lease was lost before; then nothing is sent.
 func (l *Lease) Release(ctx context.Context) error {
 	noticeSleep()
-	k := l.keeper()
-	k.mu.Lock()
-	switch {
-	case l.state == released:
-		k.mu.Unlock()
-		return nil
-	case l.state == held && k.clock() >= l.hold.deadline:
-		k.mu.Unlock()
-		k.lose(l, nil)
-		return l.Err()
-	case l.state == lost:
-		defer k.mu.Unlock()
-		return l.errLocked()
+	running, stop, err := l.endHold()
+	if err != nil {
+		if errors.Is(err, ErrLost) {
+			return err
+		}
+		return nil // released before
 	}
-	l.state = released
-	k.forgetLocked(l)
-	running, until := l.renewal, l.hold.deadline
-	stop := l.takeStopLocked()
-	k.mu.Unlock()
-
 	if stop != nil {
 		stop(l.acquirer.Error("check", ErrNotHeld))
 	}
-	return l.send(ctx, running, until)
+	return l.send(ctx, running)
+}
+
+// endHold ends a lease that is held, as far as this side goes, or says why it is
+// not. It returns the renewal to wait for and what ends the work under the lease,
+// either of which may be nil.
+func (l *Lease) endHold() (running *renewal, stop context.CancelCauseFunc, err error) {
+	k := l.keeper()
+	var after aftermath
+	defer after.run()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.expireLocked(l, &after)
+	switch l.state {
+	case released:
+		return nil, nil, ErrNotHeld
+	case lost:
+		return nil, nil, l.errLocked()
+	}
+	k.forgetLocked(l)
+	l.state = released
+	if u := l.upkeep(); u != nil {
+		running = u.renewal
+	}
+	return running, l.takeStopLocked(), nil
 }
 
 // Do calls f while the lease is held and then releases it, also if f panics.
@@ -79,12 +90,16 @@ func (l *Lease) Do(ctx context.Context, f func(ctx context.Context) error) (err 
 }
 
 // send tells the backend about the release, at first in the caller's time, then
-// in the background.
-func (l *Lease) send(ctx context.Context, running *renewal, until time.Duration) error {
-	ctx, cancel := l.bound(ctx, until)
-	defer cancel()
+// in the background. Of a hold that it keeps the backend is told once, in either.
+func (l *Lease) send(ctx context.Context, running *renewal) error {
+	kept := l.upkeep() == nil
+	if !kept {
+		var cancel context.CancelFunc
+		ctx, cancel = l.bound(ctx)
+		defer cancel()
+	}
 	err := join(ctx, running)
-	if err == nil {
+	if err == nil || kept {
 		err = l.acquirer.client.backend.Release(ctx, l.handle())
 	}
 	switch {
@@ -99,16 +114,21 @@ func (l *Lease) send(ctx context.Context, running *renewal, until time.Duration)
 	case ctx.Err() != nil && !errors.Is(err, ctx.Err()):
 		err = fmt.Errorf("%w: %w", ended(ctx), err)
 	}
-	l.giveBack(until)
-	return l.acquirer.Error("release", fmt.Errorf("%w (going on in the background)", err))
+	if err = l.acquirer.Error("release", fmt.Errorf("%w (going on in the background)", err)); kept {
+		l.released(err)
+	} else {
+		l.giveBack(l.deadline)
+	}
+	return err
 }
 
 // errRanOut is the cause of a context that ended with the lease.
 var errRanOut = fmt.Errorf("%w: the lease ran out before its release was answered", ErrUnavailable)
 
-// bound bounds a release by the lease: after that it has nothing to release.
-func (l *Lease) bound(ctx context.Context, until time.Duration) (context.Context, context.CancelFunc) {
-	left := until - l.keeper().clock()
+// bound bounds a release by the lease: after that it has nothing to release. The
+// deadline does not change any more.
+func (l *Lease) bound(ctx context.Context) (context.Context, context.CancelFunc) {
+	left := l.deadline - l.keeper().clock()
 	if d, ok := ctx.Deadline(); ok && time.Until(d) <= left {
 		return ctx, func() {}
 	}
@@ -135,10 +155,13 @@ func join(ctx context.Context, running *renewal) error {
 func (l *Lease) giveBack(until time.Duration) {
 	k := l.keeper()
 	k.mu.Lock()
-	l.returning = l.renewal != nil // then until is its deadline
-	returning := l.returning
+	u := l.upkeep()
+	returns := u != nil && u.renewal != nil // then until is its deadline
+	if returns {
+		u.returns = true
+	}
 	k.mu.Unlock()
-	if !returning {
+	if !returns {
 		k.client.returner.add(giveBack{lease: l, until: until})
 	}
 }
@@ -146,7 +169,7 @@ func (l *Lease) giveBack(until time.Duration) {
 // released reports the end of a release to the trace, unless the lease was a
 // grant that nobody was told of.
 func (l *Lease) released(err error) {
-	if f := l.acquirer.settings.trace.Released; f != nil && l.hold.ttl > 0 {
-		f(ReleasedInfo{Key: l.Key(), Held: l.keeper().clock() - l.hold.since, Err: err})
+	if f := l.acquirer.settings.trace.Released; f != nil && l.granted > 0 {
+		f(ReleasedInfo{Key: l.Key(), Held: l.keeper().clock() - l.since, Err: err})
 	}
 }

@@ -13,9 +13,9 @@ import (
 type Session struct {
 	ref any
 
-	mu     sync.Mutex
-	err    error  // why the session ended; nil while it lasts; guarded by mu
-	leases *Lease // the first of those that depend on it; a list, as a map would take as much as a lease; guarded by mu
+	mu    sync.Mutex
+	err   error   // why the session ended; nil while it lasts; guarded by mu
+	first *upkeep // of the leases that depend on it; a list, as a map would take as much as a lease; guarded by mu
 }
 
 // NewSession returns a session that lasts. Ref is the backend's own, for it to
@@ -48,8 +48,8 @@ func (s *Session) End(cause error) {
 	}
 	s.err = fmt.Errorf("%w: %w", ErrLost, cause)
 	var leases []*Lease
-	for l := s.leases; l != nil; l = l.next {
-		leases = append(leases, l)
+	for u := s.first; u != nil; u = u.next {
+		leases = append(leases, u.lease)
 	}
 	s.mu.Unlock()
 	for _, l := range leases {
@@ -57,34 +57,56 @@ func (s *Session) End(cause error) {
 	}
 }
 
-// attach makes the lease depend on the session. It returns the reason if the
-// session has already ended, so that no end between a grant and its
-// registration is missed.
-func (s *Session) attach(l *Lease) error {
+// Lose ends one hold of the session, as End ends all: for a backend that hears
+// that a holder was revoked. It is cheap only where it is rare: it looks at every
+// lease of the session.
+func (s *Session) Lose(t Token, cause error) {
+	s.mu.Lock()
+	u := s.first
+	for u != nil && u.lease.token != t {
+		u = u.next
+	}
+	var l *Lease
+	if u != nil {
+		l = u.lease
+	}
+	s.mu.Unlock()
+	if l != nil {
+		l.keeper().loseHeir(u, cause)
+	}
+}
+
+// attach makes the lease depend on the session, in the place of the one that the
+// upkeep had before. It returns the reason if the session has already ended, so
+// that no end between a grant and its registration is missed.
+func (s *Session) attach(u *upkeep, l *Lease) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.err != nil {
 		return s.err
 	}
-	l.next = s.leases
-	if l.next != nil {
-		l.next.previous = l
+	if u.lease == nil {
+		u.next = s.first
+		if u.next != nil {
+			u.next.previous = u
+		}
+		s.first = u
 	}
-	s.leases = l
+	u.lease = l
 	return nil
 }
 
 // detach forgets a lease.
-func (s *Session) detach(l *Lease) {
+func (s *Session) detach(u *upkeep) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if l.next != nil {
-		l.next.previous = l.previous
+	if u.next != nil {
+		u.next.previous = u.previous
 	}
-	if l.previous != nil {
-		l.previous.next = l.next
-	} else if s.leases == l {
-		s.leases = l.next
+	if u.previous != nil {
+		u.previous.next = u.next
+	} else if s.first == u {
+		s.first = u.next
 	}
-	l.next, l.previous = nil, nil
+	u.next, u.previous = nil, nil
 }
