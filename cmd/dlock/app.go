@@ -42,7 +42,7 @@ func (a *app) rootCommand() *cobra.Command {
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
-	root.AddCommand(a.demoCommand(), a.serveCommand(), a.runCommand(), a.statsCommand(), a.workerCommand())
+	root.AddCommand(a.demoCommand(), a.serveCommand(), a.runCommand(), a.statsCommand(), a.benchCommand(), a.workerCommand(), a.benchServerCommand())
 	return root
 }
 

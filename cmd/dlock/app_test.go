@@ -17,7 +17,7 @@ func TestAppWithoutAVerb(t *testing.T) {
 
 func TestAppHelp(t *testing.T) {
 	out := call(t, toolEnv(), "--help")
-	for _, verb := range []string{"demo", "run", "serve", "stats"} {
+	for _, verb := range []string{"bench", "demo", "run", "serve", "stats"} {
 		if !strings.Contains(out.stdout, "\n  "+verb+" ") {
 			t.Errorf("no %s in the help:\n%s", verb, out.stdout)
 		}
@@ -25,7 +25,7 @@ func TestAppHelp(t *testing.T) {
 			t.Errorf("%s --help: %+v, want the exit codes", verb, help)
 		}
 	}
-	if out.code != 0 || out.stderr != "" || strings.Contains(out.stdout, workerVerb) {
+	if out.code != 0 || out.stderr != "" || strings.Contains(out.stdout, workerVerb) || strings.Contains(out.stdout, benchServerVerb) {
 		t.Errorf("%+v", out)
 	}
 }

@@ -1,0 +1,134 @@
+//go:build unix
+
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+
+	"github.com/distributed-go/distributed"
+	"github.com/distributed-go/distributed/internal/figures"
+	"github.com/distributed-go/distributed/internal/measure"
+	"github.com/distributed-go/distributed/locker"
+)
+
+// A brawl is a way to fight for one key.
+type brawl struct {
+	name  string
+	label string
+	locks []measure.Lock
+	// every is Fight's Every.
+	every  int
+	shared bool
+	// missing is why it cannot be.
+	missing error
+	c       *measure.Contestant
+}
+
+// oneKey is goroutines that want the same key, in all ways there are.
+func (s *stage) oneKey(ctx context.Context) ([]Row, error) {
+	yards := s.yards(1, true)
+	cs := append([]*measure.Contestant(nil), yards...)
+	brawls := []*brawl{s.ownMutexes(), s.readWrite(ctx, 90), s.readWrite(ctx, 50)}
+	for _, b := range brawls {
+		if b.missing != nil {
+			continue
+		}
+		f := &measure.Fight{Locks: b.locks, Every: b.every, Shared: b.shared}
+		b.c = &measure.Contestant{Name: b.name, Server: s.own, Turn: func(ctx context.Context) (measure.Block, error) { return f.Run(ctx, s.Block) }}
+		cs = append(cs, b.c)
+	}
+	if err := s.turns(ctx, s.Rounds, fmt.Sprintf("%d goroutines, one key", few), cs...); err != nil {
+		return nil, err
+	}
+	rows := make([]Row, len(brawls))
+	for i, b := range brawls {
+		rows[i] = b.row(yards)
+	}
+	return rows, nil
+}
+
+func (b *brawl) row(yards []*measure.Contestant) Row {
+	const limit = "pairs of the echo, one goroutine"
+	if b.missing != nil {
+		return Row{Name: b.name, LimitName: limit, Missing: reason(b.missing)}
+	}
+	rate := (*measure.Block).ChangeRate
+	if b.shared {
+		rate = (*measure.Block).Rate
+	}
+	r := row(b.name, b.label, "/s", limit, b.c, rate, yards, (*measure.Block).Rate)
+	r.P99 = known(b.c.All(func(b *measure.Block) figures.Sample { return b.Handovers }).Quantile(0.99))
+	r.Fairness = known(b.c.Fairness())
+	return r
+}
+
+// reason is what went wrong, without the key and server that a user of the bench
+// did not choose.
+func reason(err error) string {
+	var e *locker.Error
+	if errors.As(err, &e) {
+		err = e.Err
+	}
+	return err.Error()
+}
+
+// mutexLock is a Mutex as a contender.
+type mutexLock struct{ *distributed.Mutex }
+
+// Lock locks.
+func (l mutexLock) Lock(ctx context.Context) error { return l.LockContext(ctx) }
+
+// Unlock unlocks.
+func (l mutexLock) Unlock(ctx context.Context) error { return l.UnlockContext(ctx) }
+
+// ownMutexes is a Mutex for each goroutine.
+func (s *stage) ownMutexes() *brawl {
+	b := &brawl{name: fmt.Sprintf("%d goroutines, one key: owner changes", few), label: "Mutex, owner changes"}
+	for range few {
+		b.locks = append(b.locks, mutexLock{distributed.NewMutex(s.client, key("one", 0))})
+	}
+	return b
+}
+
+// writes is the weight of a writer: all there is.
+const writes = 1 << 30
+
+// readWrite is readers and writers of one key, in a mix of so many readers of a
+// hundred.
+func (s *stage) readWrite(ctx context.Context, percent int) *brawl {
+	b := &brawl{name: fmt.Sprintf("%d goroutines, one key, %d%% readers", few, percent), label: fmt.Sprintf("RW, %d%% readers", percent), shared: true}
+	sem := distributed.NewSemaphore(s.client, key("rw", percent), writes)
+	for range few {
+		b.locks = append(b.locks, &weighted{sem: sem, percent: percent})
+	}
+	// Whether the servers know weights is for them to say.
+	l, err := sem.Acquire(ctx, writes)
+	if err == nil {
+		err = l.Release(ctx)
+	}
+	b.missing = err
+	return b
+}
+
+// weighted reads or writes, as chance will have it.
+type weighted struct {
+	sem     *distributed.Semaphore
+	percent int
+	lease   *locker.Lease
+}
+
+// Lock acquires.
+func (w *weighted) Lock(ctx context.Context) (err error) {
+	weight := int64(writes)
+	if rand.IntN(100) < w.percent {
+		weight = 1
+	}
+	w.lease, err = w.sem.Acquire(ctx, weight)
+	return err
+}
+
+// Unlock releases.
+func (w *weighted) Unlock(ctx context.Context) error { return w.lease.Release(ctx) }
