@@ -27,8 +27,10 @@ var mayImport = map[string][]string{
 	"internal/session":  {"internal/table", "codec"},
 	"dflockd":           {"codec", "shard", "locker", "internal/session"},
 	"server":            {"internal/table", "codec", "internal/session"},
-	// Test helpers, imported by tests alone.
+	// Helpers of tests and measurements, which no package of the library imports.
 	"internal/stocktest": {"codec"},
+	"internal/measure":   {"internal/figures", "internal/proc"},
+	"internal/servers":   {"internal/echo", "internal/proc", "server"},
 }
 
 // mayUse are the modules that the library stands on.

@@ -72,12 +72,17 @@ func One(ctx context.Context, n int, pair Pair) (Block, error) {
 
 // Many has so many goroutines make pairs for some time. Pair g is that of
 // goroutine g.
-func Many(parent context.Context, d time.Duration, pairs []Pair) (Block, error) {
+func Many(ctx context.Context, d time.Duration, pairs []Pair) (Block, error) {
+	return many(ctx, d, pairs, new(atomic.Bool))
+}
+
+// many is Many; it sets over at the end of the time. What ends after that does
+// not count: where goroutines poll, the last ones have the key for themselves.
+func many(parent context.Context, d time.Duration, pairs []Pair, over *atomic.Bool) (Block, error) {
 	ctx, cancel := context.WithTimeout(parent, d+grace)
 	defer cancel()
 	var (
 		wg    sync.WaitGroup
-		over  atomic.Bool
 		sum   atomic.Int64
 		stuck atomic.Int64
 		first atomic.Pointer[error]
@@ -95,17 +100,16 @@ func Many(parent context.Context, d time.Duration, pairs []Pair) (Block, error) 
 					over.Store(true)
 					break
 				}
-				n++
+				if !over.Load() {
+					n++
+				}
 			}
 			sum.Add(n)
 		})
 	}
-	sleep(ctx, d, &over)
+	sleep(ctx, d, over)
 	b := Block{Took: time.Since(began)}
 	wg.Wait()
-	if stuck.Load() == 0 {
-		b.Took = time.Since(began)
-	}
 	b.Pairs, b.Stuck, b.ClientCPU = int(sum.Load()), int(stuck.Load()), proc.CPU()-cpu
 	if err := first.Load(); err != nil {
 		return b, *err
@@ -149,6 +153,8 @@ type Fight struct {
 type fight struct {
 	*Fight
 	inside atomic.Int32
+	over   atomic.Bool    // the time of the block
+	shares figures.Sample // each goroutine writes its own
 
 	// What follows is the holder's.
 	last     int // who held it last
@@ -160,26 +166,28 @@ type fight struct {
 
 // Run has all fight for some time.
 func (f *Fight) Run(ctx context.Context, d time.Duration) (Block, error) {
-	state := &fight{Fight: f, last: -1}
-	shares := make(figures.Sample, len(f.Locks))
+	state := &fight{Fight: f, last: -1, shares: make(figures.Sample, len(f.Locks))}
 	pairs := make([]Pair, len(f.Locks))
 	for g, l := range f.Locks {
 		pairs[g] = func(ctx context.Context) error {
 			if err := l.Lock(ctx); err != nil {
 				return err
 			}
-			shares[g]++
 			err := state.enter(g)
 			return errors.Join(err, l.Unlock(ctx))
 		}
 	}
-	b, err := Many(ctx, d, pairs)
-	b.Shares, b.Changes, b.Handovers = shares, state.changes, state.times
+	b, err := many(ctx, d, pairs, &state.over)
+	b.Shares, b.Changes, b.Handovers = state.shares, state.changes, state.times
 	return b, err
 }
 
 // enter is the critical section of goroutine g.
 func (f *fight) enter(g int) error {
+	if f.over.Load() {
+		return nil
+	}
+	f.shares[g]++
 	if f.Shared {
 		return nil
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/distributed-go/distributed"
 	"github.com/distributed-go/distributed/internal/leaktest"
+	"github.com/distributed-go/distributed/internal/servers"
 	"github.com/distributed-go/distributed/locker"
 )
 
@@ -156,7 +157,7 @@ func wellFormed(t *testing.T, svg []byte) {
 // TestRunOnAServer measures one that is not the run's own.
 func TestRunOnAServer(t *testing.T) {
 	o := quick(t)
-	p, addr, err := o.start(t.Context(), lockServer)
+	p, addr, err := o.start(t.Context(), servers.Locks)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,7 +197,7 @@ func TestRunEndsWithItsContext(t *testing.T) {
 // out for ever, and must be ended all the same.
 func TestRunEndsWithoutServer(t *testing.T) {
 	o := quick(t)
-	p, addr, err := o.start(t.Context(), lockServer)
+	p, addr, err := o.start(t.Context(), servers.Locks)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/distributed-go/distributed/internal/echo"
 	"github.com/distributed-go/distributed/internal/measure"
 	"github.com/distributed-go/distributed/internal/proc"
+	"github.com/distributed-go/distributed/internal/servers"
 )
 
 // A stage is what is measured and what it is measured by, each server in a
@@ -42,7 +43,7 @@ type yard struct {
 // open starts what is needed. The caller closes the stage in either case.
 func (s *stage) open(ctx context.Context) error {
 	for i := range s.echoes {
-		p, addr, err := s.start(ctx, echoServer)
+		p, addr, err := s.start(ctx, servers.Echo)
 		if err != nil {
 			return err
 		}
@@ -55,7 +56,7 @@ func (s *stage) open(ctx context.Context) error {
 		s.echoes[i] = &yard{server: p, client: c}
 	}
 	if s.URL == "" {
-		p, addr, err := s.start(ctx, lockServer)
+		p, addr, err := s.start(ctx, servers.Locks)
 		if err != nil {
 			return err
 		}
