@@ -98,6 +98,8 @@ func (b *base) handle(r *codec.Request) (codec.Answer, error) {
 		return b.release(r), nil
 	case codec.Renew:
 		return b.renew(r), nil
+	case codec.Force:
+		return b.force(r), nil
 	case codec.Ping:
 		return codec.Answer{Status: codec.OK}, nil
 	case codec.Stats:
@@ -182,6 +184,15 @@ func (b *base) renew(r *codec.Request) codec.Answer {
 	return codec.Answer{Status: codec.OK, TTL: remaining, HasTTL: true}
 }
 
+// force takes the key away from all who hold it.
+func (b *base) force(r *codec.Request) codec.Answer {
+	now := b.locks.enter()
+	defer b.locks.leave(now)
+	ended := b.locks.table.Force(now, session.KindOf(r), r.Key)
+	b.locks.forced(revocation{session.KindOf(r), string(r.Key), ended, "", b.nc.RemoteAddr()})
+	return codec.Answer{Status: codec.OK, Count: ended, HasCount: true}
+}
+
 // acquire asks the table for a lease, with the mutex held. The status is OK if
 // it was granted, Queued if it waits, and otherwise why there is none.
 func (b *base) acquire(now time.Duration, r *codec.Request, until time.Duration) (*table.Lease, codec.Status) {
@@ -243,7 +254,7 @@ func (b *base) outcome(now time.Duration, l *table.Lease) (a codec.Answer, done 
 	switch l.Reason() {
 	case table.TimedOut:
 		a.Status = codec.Timeout
-	case table.Expired:
+	case table.Expired, table.Revoked:
 		a.Status = codec.LeaseExpired
 	case table.Cancelled:
 		a.Status = codec.Draining

@@ -404,8 +404,8 @@ func TestStats(t *testing.T) {
 		b.ask(t, "sl|s|5 2")
 		time.Sleep(1500 * time.Millisecond)
 		a.expect(t, "stats|_|_", `ok {"connections":2,`+
-			`"locks":[{"key":"a","owner_conn_id":2,"lease_expires_in_s":31.5,"waiters":0},{"key":"quo\"te<","owner_conn_id":1,"lease_expires_in_s":31.5,"waiters":0}],`+
-			`"semaphores":[{"key":"s","limit":2,"holders":2,"waiters":1}],`+
+			`"locks":[{"key":"a","owner_conn_id":2,"lease_expires_in_s":31.5,"waiters":0,"held_s":1.5},{"key":"quo\"te<","owner_conn_id":1,"lease_expires_in_s":31.5,"waiters":0,"held_s":1.5}],`+
+			`"semaphores":[{"key":"s","limit":2,"holders":2,"waiters":1,"owners":[{"name":"","weight":1,"held_s":1.5},{"name":"","weight":1,"held_s":1.5}]}],`+
 			`"idle_locks":[{"key":"idle","idle_s":1.5}],"idle_semaphores":[{"key":"idle","idle_s":1.5}]}`)
 	})
 }

@@ -28,9 +28,8 @@ type deaths struct {
 
 // A watch is a goroutine that waits for one process to exit.
 type watch struct {
-	exit   processExit
-	timer  *time.Timer // ends it some time after its connection; nil before
-	exited bool        // the sessions were told
+	exit  processExit
+	timer *time.Timer // ends it some time after its connection; nil before
 }
 
 // A processExit is the coming exit of one process.
@@ -84,15 +83,10 @@ func (d *deaths) run(id codec.SessionID, w *watch) {
 	}
 	d.drop(id, w)
 	if exited {
-		w.exited = true
-		d.died(id)
+		now := d.locks.enter()
+		d.locks.sessions.Died(now, id)
+		d.locks.leave(now)
 	}
-}
-
-func (d *deaths) died(id codec.SessionID) {
-	now := d.locks.enter()
-	d.locks.sessions.Died(now, id)
-	d.locks.leave(now)
 }
 
 // disconnected says that the connection that began the watch has ended.
@@ -102,11 +96,6 @@ func (d *deaths) disconnected(id codec.SessionID, w *watch) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if w.exited {
-		// Again, for a connection that a child of the process kept open, and
-		// that ended from this end.
-		d.died(id)
-	}
 	if d.watches[id] != w {
 		return
 	}

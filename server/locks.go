@@ -2,6 +2,7 @@ package server
 
 import (
 	"log/slog"
+	"net"
 	"sync"
 	"time"
 
@@ -15,14 +16,16 @@ import (
 type locks struct {
 	origin time.Time     // the instant of the table's time
 	sweep  time.Duration // the timer fires at least this often while it is needed
-	debug  *slog.Logger  // gets the leases that ran out; nil for none
+	log    *slog.Logger  // gets what operators should know
+	debug  *slog.Logger  // gets the leases that ended by themselves; nil for none
 	deaths *deaths       // of the processes of sessions
 
 	mu       sync.Mutex
 	table    *table.Table    // guarded by mu, as is everything below
 	sessions *session.Server // over the table, whose events it reads
 	wake     []party         // whom to wake after mu
-	expired  []*table.Lease  // what to tell debug of after mu
+	ended    []table.Event   // what to tell debug of after mu
+	revoked  []revocation    // what to tell log of after mu
 	timer    *time.Timer     // calls tick
 	armed    time.Duration   // when the timer fires; 0: it does not
 	draining bool            // nothing is granted any more
@@ -47,7 +50,7 @@ func newLocks(cfg Config) (*locks, error) {
 	}
 	origin := time.Now()
 	k := &locks{
-		origin: origin, sweep: cfg.LeaseSweepInterval, drained: make(chan struct{}),
+		origin: origin, sweep: cfg.LeaseSweepInterval, log: cfg.Logger, drained: make(chan struct{}),
 		table: table.New(table.Config{
 			FirstFence: firstFence(origin), Sign: sign,
 			MaxKeys: cfg.MaxLocks, MaxWaiters: cfg.MaxWaiters,
@@ -55,7 +58,7 @@ func newLocks(cfg Config) (*locks, error) {
 		}),
 	}
 	k.deaths = newDeaths(k)
-	k.sessions = newSessions(k.table, cfg.DefaultLeaseTTL, k.happened)
+	k.sessions = newSessions(k, cfg.DefaultLeaseTTL)
 	if cfg.Debug {
 		k.debug = cfg.Logger
 	}
@@ -87,9 +90,9 @@ func (k *locks) enter() time.Duration {
 func (k *locks) leave(now time.Duration) {
 	k.sessions.Settle()
 	var room [8]party // for all but mass events, so that nothing is allocated
-	wake, expired := append(room[:0], k.wake...), k.expired
+	wake, ended, revoked := append(room[:0], k.wake...), k.ended, k.revoked
 	clear(k.wake)
-	k.wake, k.expired = k.wake[:0], nil
+	k.wake, k.ended, k.revoked = k.wake[:0], nil, nil
 	k.arm(now)
 	if k.draining && k.table.Held() == 0 {
 		k.endDrain()
@@ -98,21 +101,46 @@ func (k *locks) leave(now time.Duration) {
 	for _, p := range wake {
 		p.wake()
 	}
-	for _, l := range expired {
-		k.debug.Debug("lease expired", "kind", kindName(l.Kind()), "key", l.Key(), "fence", l.Token().Fence, "conn", l.Owner().ID())
+	for _, e := range ended {
+		k.tell(e)
+	}
+	for _, r := range revoked {
+		k.log.Warn("key taken away", "kind", kindName(r.kind), "key", r.key, "holds", r.ended, "by", r.by, "remote", r.remote)
 	}
 }
 
-// happened takes note of an event of a lease of the base protocol, with the
-// mutex held. The others are for the sessions.
+// happened takes note of an event, with the mutex held. What those of sessions
+// mean for them their Server knows.
 func (k *locks) happened(e table.Event) {
 	if p, ok := e.Lease.Tag.(party); ok && p.happened(e) {
 		k.wake = append(k.wake, p)
 	}
-	if k.debug != nil && e.Kind == table.EventExpired {
-		k.expired = append(k.expired, e.Lease)
+	if k.debug != nil && (e.Kind == table.EventExpired || e.Kind == table.EventAbandoned) {
+		k.ended = append(k.ended, e)
 	}
 }
+
+// tell tells debug of a lease that ended by itself.
+func (k *locks) tell(e table.Event) {
+	msg, l := "lease expired", e.Lease
+	if e.Kind == table.EventAbandoned {
+		msg = "place of a silent session given up"
+	}
+	k.debug.Debug(msg, "kind", kindName(l.Kind()), "key", l.Key(), "fence", l.Token().Fence, "conn", l.Owner().ID(), "name", l.Owner().Name)
+}
+
+// A revocation is what operators should know of a key that was taken away.
+type revocation struct {
+	kind   table.Kind
+	key    string
+	ended  int    // so many held it
+	by     string // what the one who did it calls itself, empty if it does not
+	remote net.Addr
+}
+
+// forced takes note of a revocation, with the mutex held. It is told of even if
+// nobody held the key: whoever tries that should be known.
+func (k *locks) forced(r revocation) { k.revoked = append(k.revoked, r) }
 
 // arm makes sure that the timer fires no later than something is due. One that
 // fires too early finds nothing and arms itself again: that is cheaper than to

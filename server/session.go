@@ -36,7 +36,7 @@ func (b *base) hello(r *codec.Request) (*framed, codec.Answer) {
 	f.watch = b.locks.deaths.greet(b.raw, r.Hello.Process, func() (codec.SessionID, bool) {
 		now := b.locks.enter()
 		defer b.locks.leave(now)
-		f.link, a = b.locks.sessions.Hello(now, r.Hello, f.box)
+		f.link, a = b.locks.sessions.Hello(now, b.owner.ID(), r.Hello, f.box)
 		if f.link != nil {
 			f.box.take(b.out)
 			f.box.Answer(&a)
@@ -119,9 +119,12 @@ func (c *conn) readFrames(p []byte) (int, error) {
 }
 
 // newSessions returns the sessions over the table of the locks.
-func newSessions(t *table.Table, ttl time.Duration, other func(table.Event)) *session.Server {
+func newSessions(k *locks, ttl time.Duration) *session.Server {
 	return session.NewServer(session.ServerConfig{
-		Table: t, TTL: ttl, Other: other,
+		Table: k.table, TTL: ttl, Happened: k.happened,
+		Forced: func(by string, over session.Outlet, kind table.Kind, key string, ended int) {
+			k.forced(revocation{kind, key, ended, by, over.(*outbox).c.nc.RemoteAddr()})
+		},
 		NewID: func() (id codec.SessionID) {
 			rand.Read(id[:]) //nolint:errcheck // it never fails: the program ends instead
 			return id

@@ -194,7 +194,8 @@ func TestTickets(t *testing.T) {
 		}
 		p.expect(t, "3 e|k|20", "3 queued 1")
 		p.expect(t, "4 e|k|20", "4 queued 2")
-		p.expect(t, "5 w|k|0 3", "5 timeout")
+		p.ask(t, "5 w|k|0 3")
+		p.next(t, "5 timeout test")
 		p.ask(t, "6 w|k|- 4", "7 r|k|"+held)
 		held = p.token(t, 6)
 		p.next(t, "7 ok")

@@ -65,12 +65,22 @@ func addRow(report *codec.ServerStats, k table.KeyInfo) {
 	case k.Kind == table.Lock:
 		report.Locks = append(report.Locks, codec.LockStats{
 			Key: k.Key, OwnerConnID: k.Owner, LeaseExpiresInS: seconds(k.ExpiresIn), Waiters: k.Waiters,
+			Owner: k.Name, HeldS: seconds(k.HeldFor),
 		})
 	default:
 		report.Semaphores = append(report.Semaphores, codec.SemaphoreStats{
 			Key: k.Key, Limit: k.Limit, Holders: k.Holders, Waiters: k.Waiters,
+			Owners: owners(k.Shares),
 		})
 	}
+}
+
+func owners(shares []table.Share) []codec.OwnerStats {
+	all := make([]codec.OwnerStats, len(shares))
+	for i, s := range shares {
+		all[i] = codec.OwnerStats{Name: s.Name, Weight: s.Weight, HeldS: seconds(s.HeldFor)}
+	}
+	return all
 }
 
 // seconds rounds to milliseconds: more digits are noise to whoever reads them.

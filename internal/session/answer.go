@@ -11,12 +11,11 @@ import (
 func (s *Server) Settle() {
 	for events := s.table.Events(); len(events) > 0; events = s.table.Events() {
 		for _, e := range events {
-			x, ours := e.Lease.Owner().Tag.(*session)
-			switch {
-			case ours:
+			if s.cfg.Happened != nil {
+				s.cfg.Happened(e)
+			}
+			if x, ours := e.Lease.Owner().Tag.(*session); ours {
 				s.happened(x, e)
-			case s.cfg.Other != nil:
-				s.cfg.Other(e)
 			}
 		}
 	}
@@ -85,9 +84,21 @@ func (s *Server) conclude(x *session, c *call, status codec.Status) {
 	if c.ticket {
 		id = c.wait
 	}
-	if c.asked && id != 0 {
+	switch {
+	case !c.asked || id == 0:
+	case status == codec.Timeout:
+		s.refuse(x, id, c.lease.Kind(), []byte(c.lease.Key()))
+	default:
 		s.reply(x, id, status)
 	}
+}
+
+// refuse answers a request that was not granted in time, with who holds the key
+// instead, and for how long.
+func (s *Server) refuse(x *session, id uint64, k table.Kind, key []byte) {
+	s.answer = codec.Answer{ID: id, Status: codec.Timeout}
+	s.answer.Holder, s.answer.HeldFor, _ = s.table.Holder(k, key)
+	s.send(x)
 }
 
 // grant answers the request with a lease.

@@ -25,7 +25,7 @@ func TestMemoryPerHold(t *testing.T) {
 	const keys = 100_000
 	before := heap()
 	d := newDesk(t)
-	link, _ := d.server.Hello(d.now, &codec.Greeting{Version: 1, Name: "n"}, new(mute))
+	link, _ := d.server.Hello(d.now, 0, &codec.Greeting{Version: 1, Name: "n"}, new(mute))
 	r := lockOf(0, "")
 	for i := range keys {
 		r.ID, r.Key = uint64(i+1), []byte("orders/"+strconv.Itoa(1e9+i))
@@ -48,7 +48,7 @@ func TestMemoryPerHold(t *testing.T) {
 func TestBeatCostsTheSameForAnyNumberOfHolds(t *testing.T) {
 	cost := func(keys int) time.Duration {
 		d := newDesk(t)
-		link, _ := d.server.Hello(d.now, &codec.Greeting{Version: 1, Name: "n"}, new(mute))
+		link, _ := d.server.Hello(d.now, 0, &codec.Greeting{Version: 1, Name: "n"}, new(mute))
 		id := uint64(0)
 		for i := range keys {
 			id++
@@ -76,7 +76,7 @@ func TestBeatCostsTheSameForAnyNumberOfHolds(t *testing.T) {
 func BenchmarkServerLockRelease(b *testing.B) {
 	w := newWorld(0, serverFaults{}, clientFaults{})
 	out := new(mute)
-	link, _ := w.server.Hello(w.now, &codec.Greeting{Version: 1, Name: "n"}, out)
+	link, _ := w.server.Hello(w.now, 0, &codec.Greeting{Version: 1, Name: "n"}, out)
 	lock := lockOf(0, "orders/1")
 	release := codec.Request{Command: codec.Release, Key: lock.Key}
 	b.ReportAllocs()

@@ -77,6 +77,7 @@ func (d *digester) actor(w *world, a *actor) {
 		d.flag(t.quit, t.hold.held, t.wait != nil)
 	}
 	if x != nil {
+		d.num(c.conn - x.attempt)
 		d.session(w, x)
 	}
 	for _, p := range w.pipes {
@@ -94,7 +95,7 @@ func (d *digester) call(w *world, c *Call) {
 
 func (d *digester) session(w *world, x *session) {
 	d.bytes = append(d.bytes, 's')
-	d.num(x.last, x.resent, uint64(len(x.granted)))
+	d.num(x.last, x.fresh, x.resent, uint64(len(x.granted)))
 	d.flag(x.resuming, x.link != nil)
 	x.owner.Leases(func(l *table.Lease) bool {
 		d.bytes = l.AppendState(d.bytes, w.now)
@@ -131,7 +132,10 @@ func (d *digester) pipe(p *pipe, c *Client, x *session) {
 	d.flag(p.clientOpen, p.serverOpen, p.num == c.conn, p.link != nil, p.link != nil && x != nil && x.link == p.link)
 	for _, r := range p.up {
 		d.num(r.ID, uint64(r.Command), r.Ticket, r.Token.Fence())
-		d.flag(r.Command == codec.Hello && r.Hello.Resuming)
+		if r.Command == codec.Hello {
+			d.flag(r.Hello.Resuming)
+			d.num(c.conn - r.Hello.Attempt)
+		}
 	}
 	d.bytes = append(d.bytes, 'd')
 	for _, a := range p.down {

@@ -9,6 +9,7 @@ import "time"
 type serverFaults struct {
 	staleWins         bool // what an older connection says after a newer one still counts
 	anyID             bool // IDs that were used before are carried out again
+	anyAttempt        bool // a hello counts although a later attempt came before it
 	beatRenewsTickets bool // a beat renews grants that were not collected
 	oldTTLAgain       bool // a lease answered again does not start anew
 	noDrop            bool // sync drops nothing

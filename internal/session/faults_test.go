@@ -29,6 +29,7 @@ var plantedBugs = []planted{
 	{"grant to nobody kept", serverFaults{}, clientFaults{keepGrants: true}},
 	{"release resurrected", serverFaults{}, clientFaults{heldAgain: true}},
 	{"answers of old connections count", serverFaults{}, clientFaults{lateAnswers: true}},
+	{"delayed hello displaces its own client", serverFaults{anyAttempt: true}, clientFaults{}},
 	{"nothing left for drift", serverFaults{}, clientFaults{noDrift: true}},
 }
 

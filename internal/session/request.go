@@ -39,6 +39,8 @@ func (s *Server) Request(now time.Duration, l *Link, r *codec.Request) {
 		s.Settle()
 		s.reply(x, r.ID, codec.OK)
 		s.end(now, x)
+	case codec.Force:
+		s.force(l, x, now, r, again)
 	case codec.Ping:
 		s.reply(x, r.ID, codec.OK)
 	case codec.Stats:
@@ -57,8 +59,8 @@ func (s *Server) Malformed(now time.Duration, l *Link, id uint64) {
 }
 
 // accept takes note that the link was heard, and checks the ID: one above all
-// before is new; another one is good only while resuming, if it was not sent
-// again before, and then again is true.
+// before is new; another one is good only while resuming, if nothing of this
+// resume had it, and then again is true.
 func (s *Server) accept(now time.Duration, l *Link, id uint64) (x *session, again, ok bool) {
 	x = l.session
 	if x == nil {
@@ -80,8 +82,11 @@ func (s *Server) accept(now time.Duration, l *Link, id uint64) (x *session, agai
 		return x, id <= x.last, true
 	case id > x.last:
 		x.last = id
+		if x.fresh == 0 {
+			x.fresh = id
+		}
 		return x, false, true
-	case x.resuming && id > x.resent, s.faults.anyID:
+	case x.resuming && id > x.resent && (x.fresh == 0 || id < x.fresh), s.faults.anyID:
 		x.resent = id
 		return x, true, true
 	}
@@ -110,6 +115,8 @@ func (s *Server) acquire(now time.Duration, x *session, r *codec.Request, again 
 	}
 	l, err := s.table.Acquire(now, q)
 	switch {
+	case err == table.ErrLocked:
+		s.refuse(x, r.ID, q.Kind, r.Key)
 	case err != nil:
 		s.reply(x, r.ID, refusal(err))
 	case l.State() == table.Granted && !ticket:
@@ -134,8 +141,6 @@ func (s *Server) ttl(r *codec.Request) time.Duration {
 
 func refusal(err error) codec.Status {
 	switch err {
-	case table.ErrLocked:
-		return codec.Timeout
 	case table.ErrLimitMismatch:
 		return codec.LimitMismatch
 	case table.ErrTooManyKeys:
@@ -243,6 +248,22 @@ func (s *Server) cancel(now time.Duration, x *session, r *codec.Request) {
 		s.Settle()
 	}
 	s.reply(x, r.ID, codec.OK)
+}
+
+// force takes a key away from all who hold it. It is not done again over another
+// connection: it would hit those who were granted the key since.
+func (s *Server) force(l *Link, x *session, now time.Duration, r *codec.Request, again bool) {
+	if again {
+		s.reply(x, r.ID, codec.Failed)
+		return
+	}
+	ended := s.table.Force(now, KindOf(r), r.Key)
+	s.Settle()
+	s.answer = codec.Answer{ID: r.ID, Status: codec.OK, Count: ended, HasCount: true}
+	s.send(x)
+	if s.cfg.Forced != nil {
+		s.cfg.Forced(x.owner.Name, l.out, KindOf(r), string(r.Key), ended)
+	}
 }
 
 // waits returns the ticket for which the w of that ID waits, or nil. Clients

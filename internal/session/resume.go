@@ -16,7 +16,7 @@ func (s *Server) resume(now time.Duration, x *session) {
 	}
 	s.table.Resume(now, x.owner)
 	s.Settle()
-	x.resuming, x.resent = true, 0
+	x.resuming, x.fresh, x.resent = true, 0, 0
 	x.granted = make(map[uint64]*table.Lease)
 	x.owner.Leases(func(l *table.Lease) bool {
 		switch tag := l.Tag.(type) {

@@ -276,6 +276,10 @@ var scopes = []scope{
 		name: "cancels", ttl: 3 * time.Second, ticks: 2, flight: 2, pipes: 2,
 		budgets: []budget{{locks: 1, cuts: 1, cancels: 1}, {locks: 1, releases: 1}},
 	},
+	{
+		name: "two cuts", ttl: 3 * time.Second, ticks: 1, flight: 2, pipes: 3,
+		budgets: []budget{{locks: 1, cuts: 2, releases: 1}},
+	},
 }
 
 // wideScopes take minutes each: -full.
@@ -342,6 +346,7 @@ func TestSearchFindsPlantedBugs(t *testing.T) {
 		{"stale connection wins", scopes[3], false},
 		{"lease counted from receipt", scopes[0], false},
 		{"unanswered requests forgotten", scopes[0], true},
+		{"delayed hello displaces its own client", scopes[4], false},
 		{"cancel lost", scopes[3], false},
 		{"grant to nobody kept", scopes[3], false},
 		{"sync drops nothing", scopes[3], false},

@@ -1,6 +1,8 @@
 package session
 
 import (
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/distributed-go/distributed/codec"
@@ -29,9 +31,13 @@ type ServerConfig struct {
 	Table *table.Table
 	// NewID returns the secret name of a new session.
 	NewID func() codec.SessionID
-	// Other gets the events of leases that belong to no session. It must call
-	// neither the table nor the Server; nil is for nobody.
-	Other func(table.Event)
+	// Happened gets each event of the table, also of leases that belong to no
+	// session, before the Server acts on it. It must call neither the table nor
+	// the Server; nil is for nobody.
+	Happened func(table.Event)
+	// Forced is told who took which key away, over which connection, and how many
+	// leases ended. It must not call the Server; nil is for nobody.
+	Forced func(by string, over Outlet, k table.Kind, key string, ended int)
 	// TTL is the lease of requests that name none, above 0.
 	TTL time.Duration
 	// Silence is how long a link may be silent before it is closed, and Memory
@@ -59,7 +65,6 @@ type Server struct {
 	cfg      ServerConfig
 	table    *table.Table
 	sessions map[codec.SessionID]*session
-	lastID   uint64 // of an owner
 
 	draining bool // acquisitions are refused
 
@@ -79,10 +84,14 @@ type session struct {
 	owner *table.Owner
 	link  *Link // nil while there is none
 
-	// The highest ID seen. Up to it IDs are good only while resuming, and then
-	// once each and growing: resent is the highest of those.
-	last, resent uint64
-	resuming     bool
+	// The highest ID seen. Up to it IDs are good only while resuming, for what is
+	// sent again: below fresh, the first ID of the resume that was not seen
+	// before, and above resent, the latest that was sent again. So each is good
+	// once.
+	last, fresh, resent uint64
+	resuming            bool
+	// The attempt of the latest hello: what says less was sent before it.
+	attempt uint64
 
 	// Calls are acquisitions without an outcome, and tickets until they are
 	// collected or given up. Each is the Tag of its lease.
@@ -141,8 +150,12 @@ func NewServer(cfg ServerConfig) *Server {
 // Hello begins a session or goes on with one, over a connection that writes to
 // out, and returns the answer, which is to be sent before anything else. The
 // Link is nil if the answer is an error; the connection may then say hello
-// again.
-func (s *Server) Hello(now time.Duration, g *codec.Greeting, out Outlet) (*Link, codec.Answer) {
+// again. A session's owner in the table gets the number of the connection that
+// began it.
+//
+// A hello that goes on with a session and was overtaken by a later attempt of
+// the same client is refused, so that it does not displace its own client.
+func (s *Server) Hello(now time.Duration, conn uint64, g *codec.Greeting, out Outlet) (*Link, codec.Answer) {
 	s.table.Advance(now)
 	s.Settle()
 	if g.Version < 1 {
@@ -150,11 +163,15 @@ func (s *Server) Hello(now time.Duration, g *codec.Greeting, out Outlet) (*Link,
 	}
 	x := s.sessions[g.Resume]
 	if !g.Resuming {
-		x = s.begin()
+		x = s.begin(conn)
 	}
 	if x == nil || x.died {
 		return nil, codec.Answer{Status: codec.ErrSession}
 	}
+	if g.Attempt < x.attempt && !s.faults.anyAttempt {
+		return nil, codec.Answer{Status: codec.Failed}
+	}
+	x.attempt = g.Attempt
 	x.owner.Name, x.process, x.releaseOnClose = g.Name, g.Process, g.ReleaseOnClose
 	l := &Link{session: x, out: out, heard: now}
 	s.displace(x)
@@ -167,10 +184,9 @@ func (s *Server) Hello(now time.Duration, g *codec.Greeting, out Outlet) (*Link,
 	return l, codec.Answer{Status: codec.OK, Version: Version, Session: x.id, Offers: s.cfg.Offers}
 }
 
-func (s *Server) begin() *session {
-	s.lastID++
+func (s *Server) begin(conn uint64) *session {
 	x := &session{
-		id: s.cfg.NewID(), owner: s.table.NewSession(s.lastID),
+		id: s.cfg.NewID(), owner: s.table.NewSession(conn),
 		calls: make(map[uint64]*call), purgeAt: fewCalls,
 	}
 	x.owner.Tag = x
@@ -207,16 +223,20 @@ func (s *Server) Closed(now time.Duration, l *Link) {
 		return
 	}
 	s.hangUp(now, l)
-	if x.releaseOnClose || x.died {
+	if x.releaseOnClose {
 		s.end(now, x)
 	}
 }
 
-// hangUp closes a link from this end. That never frees anything: the client may
-// be there and believe. Only its own close can mean something else.
+// hangUp closes a link from this end. That frees nothing as long as the client
+// may be there and believe. Its own close can mean something else.
 func (s *Server) hangUp(now time.Duration, l *Link) {
 	x := l.session
 	s.cut(l)
+	if x.died {
+		s.end(now, x)
+		return
+	}
 	x.detachedAt = now
 	s.detached.push(x)
 }
@@ -234,13 +254,13 @@ func (s *Server) Died(now time.Duration, id codec.SessionID) {
 	}
 }
 
-// Drain makes acquisitions be refused from here on, and those that wait too.
-// What is held goes on.
+// Drain makes acquisitions be refused from here on, and those that wait too, each
+// session's in the order of their IDs. What is held goes on.
 func (s *Server) Drain(now time.Duration) {
 	s.draining = true
 	for _, x := range s.sessions {
-		for _, c := range x.calls {
-			if c.lease.State() == table.Queued {
+		for _, id := range slices.Sorted(maps.Keys(x.calls)) {
+			if c := x.calls[id]; c.lease.State() == table.Queued {
 				s.table.Cancel(now, c.lease)
 				s.conclude(x, c, codec.Draining)
 			}

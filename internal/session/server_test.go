@@ -25,7 +25,7 @@ func (d *desk) hello(change ...func(*codec.Greeting)) (*pipe, codec.SessionID) {
 		f(&g)
 	}
 	p := &pipe{clientOpen: true, serverOpen: true}
-	link, a := d.server.Hello(d.now, &g, p)
+	link, a := d.server.Hello(d.now, 0, &g, p)
 	if a.Status != codec.OK || a.Version != Version || link == nil {
 		d.Fatalf("hello: %v", a)
 	}
@@ -143,6 +143,107 @@ func TestIDComesAgainOncePerResume(t *testing.T) {
 	d.passes(9 * time.Second) // it started anew when it was asked for again
 	d.held(1)
 	d.ask(q, lockOf(1, "k"), codec.Answer{Notice: codec.NoticeError})
+}
+
+// TestIDOfTheNewLinkIsGoodOnce: while resuming, old IDs may come after new ones,
+// but one that was new on this link is no old one.
+func TestIDOfTheNewLinkIsGoodOnce(t *testing.T) {
+	for _, first := range []codec.Request{plain(9, codec.Ping), lockOf(9, "k")} {
+		d := newDesk(t)
+		p, id := d.hello()
+		d.ask(p, plain(5, codec.Ping), line(5, codec.OK))
+		d.server.Closed(d.now, p.link)
+		p, _ = d.hello(resuming(id))
+		d.ask(p, first, line(9, codec.OK))
+		d.ask(p, plain(10, codec.Ping), line(10, codec.OK))
+		d.ask(p, plain(4, codec.Ping), line(4, codec.OK))
+		d.ask(p, plain(7, codec.Ping), line(7, codec.OK)) // it was lost on its way over the old link
+		d.ask(p, first, codec.Answer{Notice: codec.NoticeError})
+	}
+}
+
+func TestDelayedHelloIsRefused(t *testing.T) {
+	attempt := func(n uint64) func(*codec.Greeting) { return func(g *codec.Greeting) { g.Attempt = n } }
+	d := newDesk(t)
+	_, id := d.hello(attempt(1))
+	p, _ := d.hello(attempt(3), resuming(id))
+	for _, late := range []uint64{2, 1, 0} {
+		q := &pipe{clientOpen: true, serverOpen: true}
+		link, a := d.server.Hello(d.now, 0, &codec.Greeting{Version: 1, Name: "late", Attempt: late, Resume: id, Resuming: true}, q)
+		if link != nil || a.Status != codec.Failed {
+			t.Fatalf("attempt %d: %v", late, a)
+		}
+		d.comes(p)
+	}
+	if p.link.session.owner.Name != "somebody" || !p.serverOpen {
+		t.Fatal("the refused hello left something behind")
+	}
+	d.ask(p, plain(1, codec.Ping), line(1, codec.OK))
+	d.hello(attempt(4), resuming(id))
+	d.comes(p, codec.Answer{Notice: codec.NoticeDisplaced})
+}
+
+func TestTimeoutsSayWhoHolds(t *testing.T) {
+	d := newDesk(t)
+	p, _ := d.hello(func(g *codec.Greeting) { g.Name = "holder" })
+	q, _ := d.hello()
+	d.ask(p, lockOf(1, "k"), line(1, codec.OK))
+	d.passes(2 * time.Second)
+	says := func(a codec.Answer, want time.Duration) {
+		t.Helper()
+		if a.Holder != "holder" || a.HeldFor != want {
+			t.Fatalf("held by %q for %v, want %v", a.Holder, a.HeldFor, want)
+		}
+	}
+	try := codec.Request{ID: 1, Command: codec.Lock, Key: []byte("k"), TTL: 10 * time.Second}
+	says(d.ask(q, try, line(1, codec.Timeout)), 2*time.Second)
+	try.ID, try.Timeout = 2, 3*time.Second
+	d.ask(q, try)
+	d.passes(3 * time.Second)
+	says(d.comes(q, line(2, codec.Timeout)), 5*time.Second)
+	queued := line(3, codec.Queued)
+	queued.Position = 1
+	d.ask(q, enqueueOf(3, "k"), queued)
+	says(d.ask(q, codec.Request{ID: 4, Command: codec.Wait, Key: []byte("k"), Ticket: 3}, line(4, codec.Timeout)), 5*time.Second)
+	// It counts from the grant, also after a renewal.
+	d.ask(p, plain(2, codec.Beat), line(2, codec.OK))
+	try.ID, try.Timeout = 5, 0
+	says(d.ask(q, try, line(5, codec.Timeout)), 5*time.Second)
+}
+
+func TestForce(t *testing.T) {
+	d := newDesk(t)
+	p, id := d.hello(func(g *codec.Greeting) { g.Name = "operator" })
+	q, _ := d.hello()
+	var by, key string
+	d.server.cfg.Forced = func(b string, over Outlet, k table.Kind, name string, ended int) {
+		by, key = b, name
+		if over != p || k != table.Lock || ended != 1 {
+			t.Errorf("kind %d, %d ended, over %v", k, ended, over)
+		}
+	}
+	force := codec.Request{ID: 1, Command: codec.Force, Key: []byte("k")}
+	held := d.ask(q, lockOf(1, "k"), line(1, codec.OK))
+	d.ask(q, lockOf(2, "k"))
+	if a := d.ask(p, force, line(1, codec.OK)); a.Count != 1 || !a.HasCount {
+		t.Fatalf("answered %v", a)
+	}
+	if by != "operator" || key != "k" {
+		t.Errorf("told of %q, by %q", key, by)
+	}
+	if a := d.comes(q, codec.Answer{Notice: codec.NoticeLost, Reason: codec.ReasonRevoked}, line(2, codec.OK)); a.Token.Fence() <= held.Token.Fence() {
+		t.Errorf("fence %d after %d", a.Token.Fence(), held.Token.Fence())
+	}
+	d.ask(q, codec.Request{ID: 3, Command: codec.Renew, Key: []byte("k"), Token: held.Token}, line(3, codec.Failed))
+	// Sent again it would hit whoever was granted the key since.
+	p, _ = d.hello(resuming(id))
+	d.ask(p, force, line(1, codec.Failed))
+	d.held(1)
+	d.server.cfg.Forced = nil
+	force = codec.Request{ID: 2, Command: codec.Force, Semaphore: true, Key: []byte("k")}
+	if a := d.ask(p, force, line(2, codec.OK)); a.Count != 0 || !a.HasCount {
+		t.Fatalf("answered %v", a)
+	}
 }
 
 func TestAnotherKeyUnderAnOldID(t *testing.T) {
@@ -265,11 +366,11 @@ func TestSessionIsForgottenWhenItHasNothing(t *testing.T) {
 	if d.server.Sessions() != 0 {
 		t.Fatal("not forgotten")
 	}
-	_, a := d.server.Hello(d.now, &codec.Greeting{Version: 1, Name: "n", Resume: id, Resuming: true}, p)
+	_, a := d.server.Hello(d.now, 0, &codec.Greeting{Version: 1, Name: "n", Resume: id, Resuming: true}, p)
 	if a.Status != codec.ErrSession {
 		t.Fatalf("resumed: %v", a)
 	}
-	if _, a := d.server.Hello(d.now, &codec.Greeting{Name: "n"}, p); a.Status != codec.Failed {
+	if _, a := d.server.Hello(d.now, 0, &codec.Greeting{Name: "n"}, p); a.Status != codec.Failed {
 		t.Fatalf("hello of no version: %v", a)
 	}
 }
@@ -293,6 +394,21 @@ func TestEarlyReleases(t *testing.T) {
 			d.server.Died(d.now, id)
 			d.server.Died(d.now, id)
 		}, 0},
+		"death and silence": {process, func(d *desk, p *pipe, id codec.SessionID) {
+			d.ask(p, plain(2, codec.Beat), line(2, codec.OK))
+			d.server.Died(d.now, id)
+			d.ask(p, codec.Request{ID: 3, Command: codec.Renew, Key: []byte("k"), Token: heldBy(d), TTL: time.Hour}, line(3, codec.OK))
+			d.passes(29 * time.Second)
+			d.held(1) // a child of the process may have the connection
+			d.passes(time.Second)
+			if d.server.Sessions() != 0 {
+				d.Error("the session goes on")
+			}
+		}, 0},
+		"death and a wrong ID": {process, func(d *desk, p *pipe, id codec.SessionID) {
+			d.server.Died(d.now, id)
+			d.ask(p, plain(1, codec.Ping), codec.Answer{Notice: codec.NoticeError})
+		}, 0},
 		"bye": {process, func(d *desk, p *pipe, _ codec.SessionID) { d.ask(p, plain(2, codec.Bye), line(2, codec.OK)) }, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -312,11 +428,26 @@ func TestDrainRefusesAndEndsWaits(t *testing.T) {
 	d := newDesk(t)
 	p, _ := d.hello()
 	d.ask(p, lockOf(1, "k"), line(1, codec.OK))
-	d.ask(p, lockOf(2, "k"))
+	var refused []codec.Answer
+	for id := uint64(2); id < 50; id++ {
+		d.ask(p, lockOf(id, "k"))
+		refused = append(refused, line(id, codec.Draining))
+	}
 	d.server.Drain(d.now)
-	d.comes(p, line(2, codec.Draining))
-	d.ask(p, lockOf(3, "other"), line(3, codec.Draining))
+	d.comes(p, refused...)
+	d.ask(p, lockOf(50, "other"), line(50, codec.Draining))
 	d.held(1)
+}
+
+// heldBy returns the token of the one lock "k" that is held.
+func heldBy(d *desk) (token codec.Token) {
+	for _, x := range d.server.sessions {
+		x.owner.Leases(func(l *table.Lease) bool {
+			token = ToWire(l.Token())
+			return false
+		})
+	}
+	return token
 }
 
 // TestDeadTicketsGo wants no memory of tickets that nobody collects, however
@@ -342,7 +473,7 @@ func (p *pipe) take(id uint64) []codec.Answer { return []codec.Answer{line(id, c
 // TestServerAllocations pins what a lock and its release cost.
 func TestServerAllocations(t *testing.T) {
 	d := newDesk(t)
-	link, _ := d.server.Hello(d.now, &codec.Greeting{Version: 1, Name: "n"}, new(mute))
+	link, _ := d.server.Hello(d.now, 0, &codec.Greeting{Version: 1, Name: "n"}, new(mute))
 	id := uint64(0)
 	lock := lockOf(0, "k")
 	out := link.out.(*mute)

@@ -235,7 +235,7 @@ func (w *world) deliverUp(p *pipe) {
 		w.note(uint64(r.Command), r.ID)
 		switch {
 		case r.Command == codec.Hello:
-			link, answer := w.server.Hello(w.now, r.Hello, p)
+			link, answer := w.server.Hello(w.now, 0, r.Hello, p)
 			p.link = link
 			w.actors[p.actor].heard = w.now
 			p.Answer(&answer)
@@ -325,6 +325,9 @@ func (w *world) check() error {
 		}
 	}
 	for _, a := range w.actors {
+		if a.over == ReasonDisplaced { // each session has one client
+			return fmt.Errorf("actor %d was displaced by itself", a.index)
+		}
 		if err := w.checkActor(a); err != nil {
 			return fmt.Errorf("actor %d: %w", a.index, err)
 		}
