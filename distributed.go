@@ -36,18 +36,23 @@ type (
 	// [mutex.Mutex], whose page lists its methods.
 	Mutex = mutex.Mutex
 
+	// An RWMutex is the distributed counterpart of sync.RWMutex. It is
+	// [mutex.RW], whose page lists its methods.
+	RWMutex = mutex.RW
+
 	// A Semaphore is the distributed counterpart of x/sync's Weighted. It is
 	// [semaphore.Weighted], whose page lists its methods.
 	Semaphore = semaphore.Weighted
 )
 
 // The errors that callers tell apart with errors.Is. Each is the one of package
-// locker, which documents it and has some more.
+// locker, or of mutex, which documents it; locker has some more.
 var (
 	ErrLocked        = locker.ErrLocked        // somebody else holds the key
 	ErrLost          = locker.ErrLost          // the lease ended before its holder released it
 	ErrNotHeld       = locker.ErrNotHeld       // not held by this handle
 	ErrUnavailable   = locker.ErrUnavailable   // the backend could not be reached
+	ErrUpgrade       = mutex.ErrUpgrade        // an RWMutex is held by the caller already
 	ErrLimitMismatch = locker.ErrLimitMismatch // the key is in use with another limit
 	ErrAuth          = locker.ErrAuth          // the credentials were refused
 	ErrInvalid       = locker.ErrInvalid       // the argument can never be right
@@ -102,6 +107,11 @@ func openDefault(getenv func(string) string) (*Client, error) {
 // NewMutex returns a Mutex on the key. It does no I/O, and panics if the client
 // is nil; a bad key is returned, or thrown, by its first use.
 func NewMutex(c *Client, key string, opts ...Option) *Mutex { return mutex.New(c, key, opts...) }
+
+// NewRWMutex returns an RWMutex on the key. It does no I/O, and panics if the
+// client is nil; a bad key is returned, or thrown, by its first use. It and a
+// Mutex of the same key do not exclude each other.
+func NewRWMutex(c *Client, key string, opts ...Option) *RWMutex { return mutex.NewRW(c, key, opts...) }
 
 // NewSemaphore returns a Semaphore of n on the key. It does no I/O, and panics
 // if the client is nil; a bad key or n is returned by its first use.

@@ -21,8 +21,9 @@
 // Everything stands on one primitive, a lease on a key: granted in FIFO order
 // over all processes, renewed in the background while its holder lives, and
 // passed on when the holder dies. A Mutex is a lease of which there is one, a
-// Semaphore one of which there are n. A Lease says its key, its fence and
-// whether it may still be believed in: Check, Lost, Context.
+// Semaphore one of which there are n, and an RWMutex one of which readers take
+// a little and a writer takes all. A Lease says its key, its fence and whether
+// it may still be believed in: Check, Lost, Context.
 //
 // The context of an acquisition bounds the wait and not the hold. How long to
 // wait, how long a lease lasts without renewal and how long a hold may last in
@@ -44,19 +45,23 @@
 // dflockd from 2.1 have fences, and need ?fences=1 in the URL, because on
 // dflockd's protocol servers do not say; without, Fence says that there is none.
 //
-// The zero values of Mutex and Semaphore are not usable: they have no key and
-// no client. This is the one promise of package sync that cannot be kept.
+// The zero values of Mutex, RWMutex and Semaphore are not usable: they have no
+// key and no client. This is the one promise of package sync that cannot be
+// kept.
 //
-// A Mutex is not reentrant: a goroutine that locks it twice waits for itself.
+// A Mutex is not reentrant: a goroutine that locks it twice waits for itself. Nor
+// is an RWMutex, whose readers cannot become writers either: with the context of
+// Do or RDo that is ErrUpgrade at once.
 //
 // On the base protocol of dflockd a hold depends on the connection that it was
 // granted on: when that closes the server releases the lock at once, and may
 // grant it to the next before this side has noticed. Each wait under way needs
-// a connection of its own there, and leases are whole seconds.
+// a connection of its own there, leases are whole seconds, and nobody writes
+// under an RWMutex, because it has no weights.
 //
-// A Mutex and a Semaphore of one key do not exclude each other. All users of a
-// semaphore's key must agree on its limit, and all clients of several servers
-// on their list, in the same order: a key lives on one of them.
+// A Mutex, an RWMutex and a Semaphore of one key do not exclude each other. All
+// users of a semaphore's key must agree on its limit, and all clients of
+// several servers on their list, in the same order: a key lives on one of them.
 //
 // A server that restarts has forgotten its locks, and grants them anew while old
 // holders may not have noticed yet; fences go on growing over restarts.

@@ -123,6 +123,45 @@ func ExampleMutex_Lost() {
 	// Output: a step is done
 }
 
+func ExampleRWMutex_Do() {
+	client := open()
+	defer client.Close()
+
+	prices := distributed.NewRWMutex(client, "prices") // was: var prices sync.RWMutex
+	ctx := context.Background()
+	err := prices.Do(ctx, func(ctx context.Context) error {
+		fmt.Println("nobody else reads or writes them")
+		return ctx.Err() // cancelled before anybody else may start
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	err = prices.RDo(ctx, func(ctx context.Context) error {
+		fmt.Println("others read them, too")
+		return prices.LockContext(ctx) // would wait for itself
+	})
+	fmt.Println("an upgrade:", errors.Is(err, distributed.ErrUpgrade))
+	// Output:
+	// nobody else reads or writes them
+	// others read them, too
+	// an upgrade: true
+}
+
+func ExampleRWMutex() {
+	client := open()
+	defer client.Close()
+
+	prices := distributed.NewRWMutex(client, "prices")
+	prices.RLock()
+	defer prices.RUnlock()
+	fmt.Println("another reader may join:", prices.TryRLock())
+	prices.RUnlock()
+	fmt.Println("a writer may not:", prices.TryLock())
+	// Output:
+	// another reader may join: true
+	// a writer may not: false
+}
+
 func ExampleSemaphore() {
 	client := open()
 	defer client.Close()

@@ -31,6 +31,9 @@ type Mutex struct {
 	acquirer *locker.Acquirer // nil if err is set
 	err      error            // what was wrong with the arguments of New
 
+	// Direct says not to queue: whoever locks m goes to the backend at once.
+	direct bool
+
 	mu     sync.Mutex
 	holder holder // guarded by mu, as all below
 
@@ -93,11 +96,11 @@ func (m *Mutex) Lock() {
 	locked := false
 	defer func() {
 		if !locked {
-			m.leave(&m.queue) // MustAcquire panicked
+			m.exit() // MustAcquire panicked
 		}
 	}()
 	for !locked {
-		locked = m.take(context.Background(), m.acquirer.MustAcquire(), true) == nil
+		locked = m.take(context.Background(), m.acquirer.MustAcquire(), !m.direct) == nil
 	}
 }
 
@@ -125,13 +128,13 @@ func (m *Mutex) lock(ctx context.Context) (*locker.Lease, error) {
 	for {
 		l, err := m.acquirer.Acquire(ctx)
 		if err == nil {
-			err = m.take(ctx, l, true)
+			err = m.take(ctx, l, !m.direct)
 		}
 		if err == nil {
 			return l, nil
 		}
 		if !errors.Is(err, locker.ErrLost) { // while it waited for the turn: begin anew
-			m.leave(&m.queue)
+			m.exit()
 			return nil, err
 		}
 	}
@@ -153,20 +156,19 @@ func (m *Mutex) TryLockContext(ctx context.Context) error {
 	if err := m.ready(); err != nil {
 		return err
 	}
-	if !m.tryEnter(&m.queue) {
+	if !m.tryEnter() {
 		return m.acquirer.Busy("try")
 	}
 	l, err := m.acquirer.Try(ctx)
 	if err == nil {
-		if m.tryEnter(&m.turn) {
-			m.set(holder{l, true})
+		if m.tryTake(l) {
 			return nil
 		}
 		// Somebody lost the lease and has not unlocked m yet.
 		err = m.acquirer.Busy("try")
 		giveBack(l)
 	}
-	m.leave(&m.queue)
+	m.exit()
 	return err
 }
 

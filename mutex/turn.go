@@ -8,12 +8,28 @@ import (
 
 // enter waits to be first of those that share m. It returns false if ctx ended
 // before.
-func (m *Mutex) enter(ctx context.Context) bool { return ctx.Err() == nil && m.join(ctx, &m.queue) }
+func (m *Mutex) enter(ctx context.Context) bool {
+	return ctx.Err() == nil && (m.direct || m.join(ctx, &m.queue, false))
+}
+
+// tryEnter is enter for those who do not wait.
+func (m *Mutex) tryEnter() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.direct || m.queue.tryEnter(false)
+}
+
+// exit ends what enter began.
+func (m *Mutex) exit() {
+	if !m.direct {
+		m.leave(&m.queue)
+	}
+}
 
 // join waits in a line until ctx ends. It returns false if it ended before.
-func (m *Mutex) join(ctx context.Context, l *line) bool {
+func (m *Mutex) join(ctx context.Context, l *line, shares bool) bool {
 	m.mu.Lock()
-	w := l.enter(false)
+	w := l.enter(shares)
 	m.mu.Unlock()
 	if w == nil {
 		return true
@@ -28,13 +44,6 @@ func (m *Mutex) join(ctx context.Context, l *line) bool {
 	return !l.giveUp(w) // else its turn came at the same time
 }
 
-// tryEnter takes a line if it is free.
-func (m *Mutex) tryEnter(l *line) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return l.tryEnter(false)
-}
-
 // leave lets the next in a line go on.
 func (m *Mutex) leave(l *line) {
 	m.mu.Lock()
@@ -42,11 +51,11 @@ func (m *Mutex) leave(l *line) {
 	m.mu.Unlock()
 }
 
-// take waits for the turn and makes the lease that of m. It has to wait for a
-// holder who lost the lease before and has not unlocked m yet. The error
-// matches locker.ErrLost if this one was lost meanwhile.
-func (m *Mutex) take(ctx context.Context, l *locker.Lease, queued bool) error {
-	if !m.join(ctx, &m.turn) {
+// await waits for the turn of one who holds a lease: for those to unlock who
+// lost theirs and have not unlocked yet. The error matches locker.ErrLost if
+// this one was lost meanwhile.
+func (m *Mutex) await(ctx context.Context, l *locker.Lease, shares bool) error {
+	if !m.join(ctx, &m.turn, shares) {
 		giveBack(l)
 		return m.acquirer.Interrupted(ctx, "lock")
 	}
@@ -54,8 +63,29 @@ func (m *Mutex) take(ctx context.Context, l *locker.Lease, queued bool) error {
 		m.leave(&m.turn)
 		return err
 	}
-	m.set(holder{l, queued})
 	return nil
+}
+
+// take waits for the turn and makes the lease that of m.
+func (m *Mutex) take(ctx context.Context, l *locker.Lease, queued bool) error {
+	if err := m.await(ctx, l, false); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	m.holder = holder{l, queued}
+	m.mu.Unlock()
+	return nil
+}
+
+// tryTake is take for those who do not wait.
+func (m *Mutex) tryTake(l *locker.Lease) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.turn.tryEnter(false) {
+		return false
+	}
+	m.holder = holder{l, !m.direct}
+	return true
 }
 
 // giveBack releases a lease that nobody was told of, in the background.
@@ -63,13 +93,6 @@ func giveBack(l *locker.Lease) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	_ = l.Release(ctx) // a context that has ended bounds the waiting, not the release
-}
-
-// set makes h the holder.
-func (m *Mutex) set(h holder) {
-	m.mu.Lock()
-	m.holder = h
-	m.mu.Unlock()
 }
 
 // open unlocks m for the goroutines that share it, if it is locked, with the
