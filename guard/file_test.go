@@ -17,13 +17,13 @@ import (
 	"github.com/distributed-go/distributed/internal/assert"
 )
 
-// fileKind makes resources of files on the disk in memory, as seen through wrap.
-func fileKind(wrap func(disk) disk) kind {
+// fileKind makes resources of files on the disk in memory.
+func fileKind(write func(context.Context, File, uint64, []byte) error) kind {
 	return func(t *testing.T, lag func()) *resource {
 		r := new(resource)
-		d := wrap(&shared{model: newModel(), r: r, lag: lag, t: t})
+		f := File{Path: crashPath, disk: &shared{model: newModel(), r: r, lag: lag, t: t}}
 		r.write = func(ctx context.Context, fence uint64) error {
-			return File{Path: crashPath, disk: d}.Write(ctx, fence, strconv.AppendUint(nil, fence, 10))
+			return write(ctx, f, fence, strconv.AppendUint(nil, fence, 10))
 		}
 		return r
 	}
@@ -46,8 +46,9 @@ func (s *shared) do(f func() error) error {
 	return f()
 }
 
-func (s *shared) lock(path string) (unlock func(), err error) {
-	err = s.do(func() (err error) { unlock, err = s.model.lock(path); return err })
+func (s *shared) lock(path string) (func(), error) {
+	var unlock func()
+	err := s.do(func() (err error) { unlock, err = s.model.lock(path); return err })
 	return func() { _ = s.do(func() error { unlock(); return nil }) }, err
 }
 
@@ -82,31 +83,17 @@ func (s *shared) rename(from, to string) error {
 	})
 }
 
-// lockless is a disk whose lock excludes nobody. Each writer has a name of its
-// own for what is under way, so that this is all that is wrong.
-type lockless struct{ disk }
-
-func (l lockless) lock(string) (func(), error) { return func() {}, nil }
-
-func (l lockless) remove(path string) error { return l.disk.remove(path) }
-
-func (l lockless) create(path string, perm fs.FileMode, data []byte) error {
-	s := l.disk.(*shared)
-	return s.do(func() error {
-		delete(s.names, path)
-		return s.model.create(path, perm, data)
-	})
-}
-
-func (l lockless) rename(from, to string) error {
-	s := l.disk.(*shared)
-	s.mu.Lock()
-	_, err := s.model.read(from)
-	s.mu.Unlock()
-	if err != nil {
-		return nil //nolint:nilerr // another writer took it: its write counts, and not ours
+// checkThenReplace takes the lock twice.
+func checkThenReplace(ctx context.Context, f File, fence uint64, data []byte) error {
+	if err := f.Check(ctx, fence); err != nil {
+		return err
 	}
-	return s.rename(from, to)
+	unlock, err := f.lock(ctx, f.disk)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return f.replace(f.disk, f.Path, 0o600, data)
 }
 
 func TestFileReplacesAndRefuses(t *testing.T) {

@@ -48,7 +48,7 @@ type kind func(t *testing.T, lag func()) *resource
 
 // campaign lets holders with growing fences, some of whom pause, write to a
 // resource in virtual time, and returns it and how many writes were refused.
-func campaign(t *testing.T, make kind, seed uint64) (r *resource, refused int64) {
+func campaign(t *testing.T, open kind, seed uint64) (r *resource, refused int64) {
 	const holders, rounds, writes = 6, 6, 3
 	synctest.Test(t, func(t *testing.T) {
 		var mu sync.Mutex
@@ -62,7 +62,7 @@ func campaign(t *testing.T, make kind, seed uint64) (r *resource, refused int64)
 			mu.Unlock()
 			time.Sleep(d)
 		}
-		r = make(t, lag)
+		r = open(t, lag)
 		var fences atomic.Uint64
 		var stale atomic.Int64
 		var all sync.WaitGroup
@@ -99,7 +99,7 @@ var guarded = map[string]kind{
 	"postgresql": tableKind(checkedWrite(Table{})),
 	"mysql":      tableKind(checkedWrite(Table{Dialect: MySQL})),
 	"sqlite":     tableKind(checkedWrite(Table{Dialect: SQLite})),
-	"file":       fileKind(func(d disk) disk { return d }),
+	"file":       fileKind(func(ctx context.Context, f File, fence uint64, data []byte) error { return f.Write(ctx, fence, data) }),
 }
 
 func TestNoSmallerFenceAfterALarger(t *testing.T) {
@@ -127,7 +127,7 @@ var broken = map[string]kind{
 	"a store whose swap does not compare":          storeKind(func(s Store) Store { return careless{s} }),
 	"a store whose version is a hash of the value": storeKind(func(s Store) Store { return hashed{s} }),
 	"a handler that checks and then serves":        handlerKind(checkThenServe),
-	"a file without a lock":                        fileKind(func(d disk) disk { return lockless{d} }),
+	"a file that is checked and then replaced":     fileKind(checkThenReplace),
 	"SQL that selects, compares and updates":       tableKind(selectThenUpdate),
 	"a check in a transaction of its own":          tableKind(checkApart),
 	"a read of MySQL's snapshot":                   tableKind(readSnapshot),
