@@ -132,6 +132,31 @@ func (c *Client) Inspect(ctx context.Context) (Report, error) {
 	return r, nil
 }
 
+// Force ends the leases that anybody holds on the key, whichever client it is of,
+// and returns how many there were. Their holders lose them with ErrRevoked, at
+// once where their backend can tell them; one that has no contact works on until
+// its deadline, and only fences stop what it writes meanwhile. The error matches
+// errors.ErrUnsupported if the backend cannot.
+func (c *Client) Force(ctx context.Context, kind Kind, key string) (int, error) {
+	n, err := c.force(ctx, kind, key)
+	if err != nil {
+		return n, &Error{Op: "force", Key: key, Backend: c.name, Err: err}
+	}
+	return n, nil
+}
+
+func (c *Client) force(ctx context.Context, kind Kind, key string) (int, error) {
+	f, ok := c.backend.(Forcer)
+	if !ok {
+		return 0, errors.ErrUnsupported
+	}
+	r := Request{Kind: kind, Key: key, Limit: 1, Weight: 1}
+	if err := r.check(); err != nil {
+		return 0, err
+	}
+	return f.Force(ctx, kind, key)
+}
+
 // Close ends the Client: every lease that it still holds is lost with ErrClosed
 // and then given back, for which it takes at most a second; calls in flight
 // return ErrClosed; background work ends before Close returns. It is

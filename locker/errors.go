@@ -3,6 +3,8 @@ package locker
 import (
 	"errors"
 	"fmt"
+	"strconv"
+	"time"
 )
 
 // The errors that callers tell apart, to be matched with errors.Is. Those that
@@ -27,6 +29,14 @@ var (
 	// ErrMaxHold is the cause of an ErrLost whose lease lasted for as long as
 	// WithMaxHold allows.
 	ErrMaxHold = errors.New("longest hold is over")
+
+	// ErrRevoked is the cause of an ErrLost whose lease was taken away by
+	// Client.Force, here or elsewhere. It matches ErrLost too.
+	ErrRevoked = fmt.Errorf("%w: revoked", ErrLost)
+
+	// ErrNoFence says that a lease cannot be handed over, because the fences
+	// that its Request asked for are used up.
+	ErrNoFence = errors.New("no fence is left to hand over with")
 
 	// ErrUnavailable says that the backend could not be reached, or did not
 	// answer in time. Waiting acquisitions retry it until their context ends.
@@ -72,11 +82,35 @@ var (
 	ErrClosed = errors.New("client closed")
 )
 
+// A HeldError is an ErrLocked of a backend that knows who is in the way.
+type HeldError struct {
+	// Holder is what the holder calls itself: host/pid/program, unless it chose
+	// otherwise. Empty if it said nothing.
+	Holder string
+	// For is the time since the holder was granted the key; 0 if unknown.
+	For time.Duration
+}
+
+// Error is what ErrLocked says, and by whom and for how long.
+func (e *HeldError) Error() string {
+	s := ErrLocked.Error()
+	if e.Holder != "" {
+		s = "held by " + strconv.Quote(e.Holder)
+	}
+	if e.For > 0 {
+		s += " for " + e.For.String()
+	}
+	return s
+}
+
+// Unwrap returns ErrLocked.
+func (e *HeldError) Unwrap() error { return ErrLocked }
+
 // An Error says which operation failed, on which key and which backend. It
 // matches what it wraps.
 type Error struct {
 	// Op is "acquire", "try", "enqueue", "wait", "cancel", "renew", "release",
-	// "check", "lock" or "unlock".
+	// "hand over", "check", "force", "lock" or "unlock".
 	Op string
 	// Key is the key at hand.
 	Key string

@@ -208,12 +208,12 @@ func (f *fake) keyLocked(req locker.Request) *fakeKey {
 }
 
 func (f *fake) grantLocked(k *fakeKey, req locker.Request) locker.Grant {
-	f.tokens++
-	g := locker.Grant{Fence: f.tokens, TTL: req.TTL, Session: f.session}
+	g := locker.Grant{Fence: f.tokens + 1, TTL: req.TTL, Session: f.session}
+	f.tokens += uint64(max(req.Fences, 1))
 	if g.TTL == 0 {
 		g.TTL = 33 * time.Second
 	}
-	binary.BigEndian.PutUint64(g.Token[:8], f.tokens)
+	binary.BigEndian.PutUint64(g.Token[:8], g.Fence)
 	k.used += req.Weight
 	k.holds[g.Token] = &fakeHold{weight: req.Weight, expires: time.AfterFunc(g.TTL, func() {
 		f.mu.Lock()

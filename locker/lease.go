@@ -58,6 +58,8 @@ func (l *loser) Lose(cause error) {
 type notice struct {
 	err      error           // why it was lost, or nil
 	listened bool            // Lost or Context was called
+	renewing int             // calls of Renew that are under way, if the backend keeps the lease
+	heir     *Lease          // that the lease was handed over to meanwhile, or nil
 	lost     chan struct{}   // closed on loss; nil until asked for
 	work     context.Context // what Context derives from; nil until asked for, and from the stop instant on
 	stop     context.CancelCauseFunc

@@ -186,6 +186,10 @@ func (r *Request) check() error {
 		return fmt.Errorf("%w: weight %d of %q: must be at most the limit of %d", ErrInvalid, r.Weight, r.Key, r.Limit)
 	case r.Kind == Exclusive && r.Limit != 1:
 		return fmt.Errorf("%w: limit %d of the lock %q: a lock has 1", ErrInvalid, r.Limit, r.Key)
+	case r.Fences < 0 || r.Fences > MaxFences:
+		return fmt.Errorf("%w: %d fences of %q: must be from 0 to %d", ErrInvalid, r.Fences, r.Key, MaxFences)
+	case r.Fences > 1 && r.Weight < r.Limit:
+		return fmt.Errorf("%w: %d fences of %q: holders that share a key have none; take all of the limit of %d", ErrInvalid, r.Fences, r.Key, r.Limit)
 	}
 	return nil
 }

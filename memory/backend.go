@@ -15,6 +15,7 @@ import (
 var (
 	_ locker.Queuer    = (*Backend)(nil)
 	_ locker.Inspector = (*Backend)(nil)
+	_ locker.Forcer    = (*Backend)(nil)
 )
 
 // A Backend is one client of a Server. Make one with New or Server.Backend. It
@@ -162,6 +163,7 @@ var lockerErrors = map[error]error{
 	table.ErrNotHeld:        locker.ErrNotHeld,
 	table.ErrExpired:        locker.ErrPlaceExpired,
 	table.ErrWeight:         fmt.Errorf("%w: the weight must be from 1 to the limit", locker.ErrInvalid),
+	table.ErrFences:         fmt.Errorf("%w: fences must be from 0 to %d", locker.ErrInvalid, table.MaxFences),
 	table.ErrTTL:            fmt.Errorf("%w: the TTL must not be negative", locker.ErrInvalid),
 }
 

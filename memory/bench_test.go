@@ -1,9 +1,12 @@
 package memory
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
+
+	"github.com/distributed-go/distributed/locker"
 )
 
 func BenchmarkAcquireRelease(b *testing.B) {
@@ -44,6 +47,34 @@ func BenchmarkContended(b *testing.B) {
 			}
 			wg.Wait()
 		})
+	}
+}
+
+// BenchmarkHandOver passes a hold on within the process.
+func BenchmarkHandOver(b *testing.B) {
+	c := locker.New(New())
+	defer c.Close()
+	var l *locker.Lease
+	a, err := c.Acquirer(locker.Request{Kind: locker.Exclusive, Key: "k", Limit: 1, Weight: 1, Fences: locker.MaxFences})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		next := l
+		if l != nil {
+			next, err = l.HandOver()
+		}
+		if l == nil || errors.Is(err, locker.ErrNoFence) {
+			if l != nil {
+				err = l.Release(b.Context())
+			}
+			next = a.MustAcquire()
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+		l = next
 	}
 }
 

@@ -11,7 +11,7 @@
 //	a, b := locker.New(s.Backend()), locker.New(s.Backend())
 //
 // It can do all that a backend can: FIFO queues, tries, two-phase queueing,
-// semaphores with weights, fences, inspection. Durations are exact. A lease is
+// semaphores with weights, fences, inspection, force. Durations are exact. A lease is
 // 33 s long unless the request says otherwise, as on dflockd. Closing a Backend
 // releases what it holds.
 //

@@ -45,9 +45,20 @@ func report(k table.KeyInfo) locker.KeyReport {
 		r.Kind = locker.Exclusive.String()
 		if k.Holders > 0 {
 			r.Owner, r.ExpiresIn = strconv.FormatUint(k.Owner, 10), k.ExpiresIn
+			r.Name, r.HeldFor = k.Name, k.HeldFor
 		}
 	case k.Holders == 0:
 		r.Limit = 0
 	}
 	return r
+}
+
+// inTheWayLocked says why a try failed, and who held the key first of those who
+// do.
+func (s *Server) inTheWayLocked(req locker.Request) error {
+	name, heldFor, held := s.table.Holder(kindOf(req.Kind), []byte(req.Key))
+	if !held {
+		return locker.ErrLocked
+	}
+	return &locker.HeldError{Holder: name, For: heldFor}
 }

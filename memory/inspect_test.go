@@ -26,7 +26,7 @@ func TestInspect(t *testing.T) {
 		w.is(err, nil, "inspect")
 		want := []locker.KeyReport{
 			{Kind: "lock", Key: "idle", Limit: 1, Idle: 2 * second},
-			{Kind: "lock", Key: "k", Limit: 1, Holders: 1, Waiters: 1, Owner: fmt.Sprint(b.session.owner.ID()), ExpiresIn: ttl - second},
+			{Kind: "lock", Key: "k", Limit: 1, Holders: 1, Waiters: 1, Owner: fmt.Sprint(b.session.owner.ID()), HeldFor: second, ExpiresIn: ttl - second},
 			{Kind: "semaphore", Key: "idle", Idle: 2 * second},
 			{Kind: "semaphore", Key: "k", Limit: 5, Holders: 2, Waiters: 2},
 		}

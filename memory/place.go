@@ -2,6 +2,7 @@ package memory
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -40,9 +41,11 @@ func (b *Backend) place(ctx context.Context, req locker.Request) (*place, error)
 	err = c.do(ctx, func(now time.Duration) (err error) {
 		p.lease, err = b.server.table.Acquire(now, table.Request{
 			Kind: kindOf(req.Kind), Key: []byte(req.Key), Owner: c.owner,
-			TTL: ttlOf(req.TTL), Limit: req.Limit, Weight: req.Weight, Try: req.Try,
+			TTL: ttlOf(req.TTL), Limit: req.Limit, Weight: req.Weight, Fences: req.Fences, Try: req.Try,
 		})
 		switch {
+		case errors.Is(err, table.ErrLocked):
+			return b.server.inTheWayLocked(req)
 		case err != nil:
 			return lockerError(err)
 		case p.lease.State() == table.Granted:
@@ -80,7 +83,11 @@ func (p *place) Wait(ctx context.Context) (locker.Grant, error) {
 	// meanwhile.
 	var g locker.Grant
 	err := p.session.do(ctx, func(now time.Duration) error {
-		if err := p.session.server.table.Collect(now, p.lease); err != nil {
+		err := p.session.server.table.Collect(now, p.lease)
+		switch {
+		case err != nil && p.lease.Reason() == table.Revoked:
+			return locker.ErrPlaceExpired // nobody had it yet
+		case err != nil:
 			return lockerError(err)
 		}
 		g = p.grantLocked()

@@ -25,12 +25,14 @@ type Server struct {
 	origin time.Time // what the table's instants count from
 
 	mu       sync.Mutex
-	table    *table.Table  // guarded by mu, with all owners and leases
-	backends int           // those that are open; guarded by mu
-	owners   uint64        // counts sessions, for their numbers; guarded by mu
-	alarm    *time.Timer   // calls wake; nil until first needed; guarded by mu
-	alarmAt  time.Duration // the instant that alarm is set to; guarded by mu
-	alarmSet bool          // guarded by mu
+	table    *table.Table              // guarded by mu, with all owners and leases
+	backends int                       // those that are open; guarded by mu
+	owners   uint64                    // counts sessions, for their numbers; guarded by mu
+	sessions map[*table.Owner]*session // that are not over; guarded by mu
+	victims  []victim                  // who have not heard of it yet; guarded by mu
+	alarm    *time.Timer               // calls wake; nil until first needed; guarded by mu
+	alarmAt  time.Duration             // the instant that alarm is set to; guarded by mu
+	alarmSet bool                      // guarded by mu
 
 	// Faults, for tests; guarded by mu.
 	frozen   chan struct{} // closed by Thaw; nil while the server answers
@@ -71,7 +73,7 @@ func NewServer(opts ...Option) *Server {
 	for _, o := range opts {
 		o(&cfg)
 	}
-	return &Server{origin: now, table: table.New(cfg)}
+	return &Server{origin: now, table: table.New(cfg), sessions: make(map[*table.Owner]*session)}
 }
 
 // Backend returns a new client of the server. Close it when done.
@@ -96,9 +98,13 @@ func (s *Server) nowLocked() time.Duration {
 // the alarm is set for what comes next.
 func (s *Server) settleLocked() {
 	for _, e := range s.table.Events() {
-		p, queued := e.Lease.Tag.(*place)
-		if queued && e.Kind == table.EventGranted {
-			close(p.turn)
+		switch e.Kind {
+		case table.EventGranted:
+			if p, queued := e.Lease.Tag.(*place); queued {
+				close(p.turn)
+			}
+		case table.EventRevoked:
+			s.revokedLocked(e.Lease)
 		}
 	}
 	at, ok := s.table.Next()

@@ -26,6 +26,7 @@ func (s *Server) sessionLocked() *session {
 	s.owners++
 	c := &session{server: s, owner: s.table.NewOwner(s.owners), over: make(chan struct{})}
 	c.holds = locker.NewSession(c)
+	s.sessions[c.owner] = c
 	return c
 }
 
@@ -69,6 +70,7 @@ func (c *session) end() {
 	c.holds.End(c.err)
 	s.mu.Lock()
 	s.table.Drop(s.nowLocked(), c.owner, false)
+	delete(s.sessions, c.owner)
 	s.settleLocked()
 	s.mu.Unlock()
 	close(c.over)
