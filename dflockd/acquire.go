@@ -9,9 +9,27 @@ import (
 	"github.com/distributed-go/distributed/locker"
 )
 
-// acquire tries on the shared connection first, so that what is free costs one
-// round trip and no connection, and then waits on one of its own.
+// acquire acquires in the server's way.
 func (s *server) acquire(ctx context.Context, req *locker.Request) (locker.Grant, error) {
+	for {
+		x, err := s.way(ctx)
+		if x == nil && err == nil {
+			if err = inBase(req); err == nil {
+				return s.acquireBase(ctx, req)
+			}
+		}
+		if err != nil {
+			return locker.Grant{}, err
+		}
+		if g, err := x.acquire(ctx, req); err != errTooLate {
+			return g, err
+		}
+	}
+}
+
+// acquireBase tries on the shared connection first, so that what is free costs
+// one round trip and no connection, and then waits on one of its own.
+func (s *server) acquireBase(ctx context.Context, req *locker.Request) (locker.Grant, error) {
 	k := waiterKey{req.Kind, req.Key}
 	// What an old server does not know makes it close the connection, and
 	// with the shared one all its holds: so the first semaphore is asked for

@@ -76,6 +76,8 @@ func fits(c codec.Command, a *codec.Answer) bool {
 			return a.HasTTL && !a.HasToken
 		case codec.Stats:
 			return a.JSON != nil
+		case codec.Force:
+			return a.HasCount
 		case codec.Enqueue:
 			return false
 		}

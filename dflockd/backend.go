@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/distributed-go/distributed/codec"
 	"github.com/distributed-go/distributed/locker"
@@ -19,8 +20,10 @@ type Backend struct {
 	name    string
 	servers []*server
 	cfg     config
+	clock   func() time.Duration // nil: UseClock was not called, so there is no session mode
 
 	calls sync.Pool // of *call
+	asks  sync.Pool // of *ask
 
 	// ticks counts the rounds of tend. It is the clock for what may be coarse
 	// and must not advance while the process is paused: an answer that
@@ -41,6 +44,8 @@ type Backend struct {
 var (
 	_ locker.Queuer    = (*Backend)(nil)
 	_ locker.Inspector = (*Backend)(nil)
+	_ locker.Clocked   = (*Backend)(nil)
+	_ locker.Forcer    = (*Backend)(nil)
 )
 
 // New returns a Backend for the servers, each "host" or "host:port", where IPv6
@@ -84,10 +89,14 @@ func nameOf(addrs []address, cfg *config) string {
 // String returns the servers as a URL, without secrets.
 func (b *Backend) String() string { return b.name }
 
-// Acquire waits for a lease in FIFO order; see locker.Backend. A request for a
-// weight above 1 fails with errors.ErrUnsupported: the protocol has none. If
-// the server refuses a request without a reason, as servers without semaphores
-// do, the error matches ErrRefused.
+// UseClock implements locker.Clocked: with a clock, servers are asked for session
+// mode. It must be called before anything else, or not at all.
+func (b *Backend) UseClock(now func() time.Duration) { b.clock = now }
+
+// Acquire waits for a lease in FIFO order; see locker.Backend. On the base
+// protocol a request for a weight above 1, or for several fences, fails with
+// errors.ErrUnsupported: it has none. If the server refuses a request without a
+// reason, as servers without semaphores do, the error matches ErrRefused.
 func (b *Backend) Acquire(ctx context.Context, req locker.Request) (locker.Grant, error) {
 	s, err := b.serverOf(ctx, &req)
 	if err != nil {
@@ -97,8 +106,8 @@ func (b *Backend) Acquire(ctx context.Context, req locker.Request) (locker.Grant
 }
 
 // Enqueue takes a place in the queue of the key, or the lease itself if it is
-// free; see locker.Queuer. The place has a connection of its own, and so
-// belongs to the WithMaxConns.
+// free; see locker.Queuer. On the base protocol the place has a connection of
+// its own, and so belongs to the WithMaxConns.
 func (b *Backend) Enqueue(ctx context.Context, req locker.Request) (locker.Place, error) {
 	s, err := b.serverOf(ctx, &req)
 	if err != nil {
@@ -135,8 +144,13 @@ func (b *Backend) Renew(ctx context.Context, renewals []locker.Renewal) {
 }
 
 // Release ends a hold; see locker.Backend. It is sent even if the hold's
-// connection has ended: the server may not have noticed.
+// connection has ended: the server may not have noticed. In session mode ctx
+// bounds the waiting alone: the hold is released whatever becomes of ctx, and
+// of the connection.
 func (b *Backend) Release(ctx context.Context, h locker.Hold) error {
+	if g, ok := h.Kept.(*grant); ok {
+		return g.x.release(ctx, g)
+	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
@@ -148,11 +162,13 @@ func (b *Backend) Release(ctx context.Context, h locker.Hold) error {
 }
 
 // Close ends all connections and calls in flight, and waits for the backend's
-// goroutines. What was held is lost. It is idempotent and returns nil.
+// goroutines. What was held is lost. In session mode the server is told to
+// release it, for which it has a second. It is idempotent and returns nil.
 func (b *Backend) Close() error {
 	b.mu.Lock()
 	b.closed = true
 	b.mu.Unlock()
+	b.sayBye()
 	b.endLife()
 	for _, s := range b.servers {
 		s.close()
@@ -166,8 +182,6 @@ func (b *Backend) serverOf(ctx context.Context, req *locker.Request) (*server, e
 	switch {
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
-	case req.Weight > 1:
-		return nil, fmt.Errorf("%w: dflockd's base protocol knows no weights, and %d were asked for", errors.ErrUnsupported, req.Weight)
 	case req.Kind == locker.Counting && req.Limit < 1:
 		return nil, fmt.Errorf("%w: limit %d is below 1", locker.ErrInvalid, req.Limit)
 	case req.TTL < 0:
@@ -189,6 +203,17 @@ func (b *Backend) serverOfKey(key string) (*server, error) {
 		return nil, fmt.Errorf("%w: %w", locker.ErrInvalid, err)
 	}
 	return b.servers[i], nil
+}
+
+// inBase returns why a request cannot be made on the base protocol.
+func inBase(req *locker.Request) error {
+	switch {
+	case req.Weight > 1:
+		return fmt.Errorf("%w: dflockd's base protocol knows no weights, and %d were asked for", errors.ErrUnsupported, req.Weight)
+	case req.Fences > 1:
+		return fmt.Errorf("%w: dflockd's base protocol knows one fence for each grant, and %d were asked for", errors.ErrUnsupported, req.Fences)
+	}
+	return nil
 }
 
 // background runs f in a goroutine that Close waits for; f must end soon after

@@ -2,6 +2,7 @@ package dflockd
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"sync"
 	"testing"
@@ -13,20 +14,67 @@ import (
 	lockserver "github.com/distributed-go/distributed/server"
 )
 
-// TestServer runs the suite of all backends against this project's server. Like
-// the next it does so in virtual time, over connections in memory: in real time
-// a busy machine stopped the process for longer than a lease of three seconds
-// allows, and the losses that followed were right. Real sockets have tests of
-// their own, here and in e2e.
+// bare are options for those of the suite's backends that no Client gives a
+// clock: they speak the base protocol, and stand for a holder that does nothing
+// for its hold.
+var bare = []Option{WithFences(), WithKeepOnDisconnect()}
+
+// TestSession runs the suite of all backends against this project's server, in
+// session mode. Like the next it does so in virtual time, over connections in
+// memory: in real time a busy machine stopped the process for longer than a
+// lease of three seconds allows, and the losses that followed were right. Real
+// sockets have tests of their own, here and in e2e.
+func TestSession(t *testing.T) {
+	lockertest.Run(t, lockertest.Harness{
+		Start: func(t *testing.T) lockertest.Env {
+			env := wire(t, ours(t, lockserver.Config{KeepOnDisconnect: true}).ServeConn, bare...)
+			env.Disconnect = nil
+			return env
+		},
+		Bubble: true,
+		TTL:    time.Second,
+		Fences: true, Semaphores: true, Weights: true, Queue: true, Keeps: true,
+	})
+}
+
+// TestSessionOverTCP is the same in real time, with a lease that bears a busy
+// machine.
+func TestSessionOverTCP(t *testing.T) {
+	lockertest.Run(t, lockertest.Harness{
+		Start: func(t *testing.T) lockertest.Env {
+			proxy := newHoldback(t, startServer(t, lockserver.Config{KeepOnDisconnect: true}))
+			return lockertest.Env{
+				Backend: func() locker.Backend { return newBackend(t, []string{proxy.addr()}, bare...) },
+				Freeze:  proxy.freezer.freeze, Thaw: proxy.freezer.thaw,
+			}
+		},
+		TTL:    3 * time.Second,
+		Fences: true, Semaphores: true, Weights: true, Queue: true, Keeps: true,
+	})
+}
+
+// ours returns this project's server.
+func ours(t *testing.T, cfg lockserver.Config) *lockserver.Server {
+	cfg.Logger = slog.New(slog.DiscardHandler)
+	s, err := lockserver.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// clockOf returns a clock that starts now.
+func clockOf() func() time.Duration {
+	start := time.Now()
+	return func() time.Duration { return time.Since(start) }
+}
+
+// TestServer runs the suite on the base protocol of this project's server.
 func TestServer(t *testing.T) {
 	lockertest.Run(t, lockertest.Harness{
 		Start: func(t *testing.T) lockertest.Env {
-			s, err := lockserver.New(lockserver.Config{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { s.Close() })
-			return wire(t, s.ServeConn, WithFences())
+			return wire(t, ours(t, lockserver.Config{}).ServeConn, WithFences(), WithBaseProtocol())
 		},
 		Bubble: true,
 		TTL:    time.Second,

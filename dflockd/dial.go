@@ -12,69 +12,89 @@ import (
 	"github.com/distributed-go/distributed/locker"
 )
 
-// dial connects, unless the gate is shut, and notes how it went. The
-// connection is listed and its reader runs.
+// A transport is a connection that is ready for requests.
+type transport struct {
+	nc      net.Conn // over TLS, if it is spoken
+	raw     net.Conn // without
+	answers *codec.AnswerReader
+	inline  bool // a write of little never blocks
+}
+
+// dial makes a connection of the base protocol. It is listed and its reader
+// runs.
 func (s *server) dial(ctx context.Context, own bool) (*conn, error) {
-	s.mu.Lock()
-	err := s.gate.check(time.Now())
-	s.mu.Unlock()
+	t, err := s.reach(ctx)
 	if err != nil {
 		return nil, err
 	}
-	c, err := s.connect(ctx, own)
-	if ctx.Err() != nil || s.b.life.Err() != nil { // it says nothing about the server to others
-		if c != nil {
-			c.nc.Close() //nolint:errcheck // it is not used
-		}
-		if s.b.life.Err() != nil {
-			return nil, locker.ErrClosed
-		}
-		// The caller's time was too short to connect in: a wait that ends here
-		// must not look as if somebody else held the key.
-		return nil, fmt.Errorf("%w: not connected to %v in time: %w", locker.ErrUnavailable, s.addr, context.Cause(ctx))
-	}
-	s.mu.Lock()
-	s.gate.note(time.Now(), err)
-	s.mu.Unlock()
-	if err == nil {
-		err = s.adopt(c)
-	}
-	if err != nil {
+	c := newConn(s, t.nc, t.answers, own, t.inline)
+	if err := s.adopt(c); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-// connect makes a connection that is ready for requests: dialled, encrypted
-// and authenticated within dialTimeout.
-func (s *server) connect(parent context.Context, own bool) (*conn, error) {
+// reach connects, unless the gate is shut, and notes how it went.
+func (s *server) reach(ctx context.Context) (transport, error) {
+	s.mu.Lock()
+	err := s.gate.check(time.Now())
+	s.mu.Unlock()
+	if err != nil {
+		return transport{}, err
+	}
+	t, err := s.connect(ctx, dialTimeout)
+	if ctx.Err() != nil || s.b.life.Err() != nil { // it says nothing about the server to others
+		if t.nc != nil {
+			t.nc.Close() //nolint:errcheck // it is not used
+		}
+		if s.b.life.Err() != nil {
+			return transport{}, locker.ErrClosed
+		}
+		// The caller's time was too short to connect in: a wait that ends here
+		// must not look as if somebody else held the key.
+		return transport{}, fmt.Errorf("%w: not connected to %v in time: %w", locker.ErrUnavailable, s.addr, context.Cause(ctx))
+	}
+	s.note(err)
+	return t, err
+}
+
+// note tells the gate how an attempt to connect went.
+func (s *server) note(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gate.note(time.Now(), err)
+}
+
+// connect makes a transport: dialled, encrypted and authenticated within a
+// time.
+func (s *server) connect(parent context.Context, timeout time.Duration) (transport, error) {
 	// The caller's deadline is kept from the dialler: package net obeys it as
 	// a number, and fails a moment before the caller's context has ended, as
 	// if it were the server's fault.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(parent), dialTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(parent), timeout)
 	defer cancel()
 	defer context.AfterFunc(parent, cancel)()
 	defer context.AfterFunc(s.b.life, cancel)()
 
-	nc, err := s.b.cfg.dial(ctx, s.addr.String())
+	raw, err := s.b.cfg.dial(ctx, s.addr.String())
 	if err != nil {
-		return nil, s.unreachable("connect to", err)
+		return transport{}, s.unreachable("connect to", err)
 	}
-	inline := neverBlocks(nc)
+	t := transport{nc: raw, raw: raw, inline: neverBlocks(raw)}
 	if s.b.cfg.tls != nil {
-		secured := tls.Client(nc, s.tlsConfig())
+		secured := tls.Client(raw, s.tlsConfig())
 		if err := secured.HandshakeContext(ctx); err != nil {
-			nc.Close() //nolint:errcheck // it is not used
-			return nil, s.insecure(err)
+			raw.Close() //nolint:errcheck // it is not used
+			return transport{}, s.insecure(err)
 		}
-		nc = secured
+		t.nc = secured
 	}
-	answers := codec.NewAnswerReader(nc)
-	if err := s.authenticate(ctx, nc, answers); err != nil {
-		nc.Close() //nolint:errcheck // it is not used
-		return nil, err
+	t.answers = codec.NewAnswerReader(t.nc)
+	if err := s.authenticate(ctx, t.nc, t.answers); err != nil {
+		t.nc.Close() //nolint:errcheck // it is not used
+		return transport{}, err
 	}
-	return newConn(s, nc, answers, own, inline), nil
+	return t, nil
 }
 
 func (s *server) unreachable(what string, err error) error {

@@ -20,10 +20,14 @@ type renewing struct {
 // answer is waited for. Those that go over the connections that they depend on
 // are sent first: the others may have to wait for one to be dialled.
 func (s *server) renew(ctx context.Context, renewals []*locker.Renewal) {
+	defer renewKept(ctx, renewals)()
 	var sent []renewing
 	var detours []*locker.Renewal
 	touched := make(map[*conn]struct{})
 	for _, r := range renewals {
+		if r.Kept != nil {
+			continue
+		}
 		r.Err = s.refuseRenewal(ctx, r)
 		if r.Err != nil {
 			continue

@@ -43,9 +43,25 @@ func (b *Backend) Inspect(ctx context.Context) (locker.Report, error) {
 	return all, errors.Join(errs...)
 }
 
-// inspect asks over a connection of its own: an old server closes it on a
-// command that it does not know, and the shared one may hold.
+// inspect asks in the server's way.
 func (s *server) inspect(ctx context.Context) (locker.Report, error) {
+	for {
+		x, err := s.way(ctx)
+		switch {
+		case err != nil:
+			return locker.Report{}, err
+		case x == nil:
+			return s.inspectBase(ctx)
+		}
+		if r, err := x.inspect(ctx); err != errTooLate {
+			return r, err
+		}
+	}
+}
+
+// inspectBase asks over a connection of its own: an old server closes it on a
+// command that it does not know, and the shared one may hold.
+func (s *server) inspectBase(ctx context.Context) (locker.Report, error) {
 	for fresh := false; ; fresh = true {
 		c, err := s.checkout(ctx, fresh)
 		if err != nil {
@@ -86,7 +102,8 @@ func (s *server) report(json []byte) (locker.Report, error) {
 	for _, l := range stats.Locks {
 		add(locker.Exclusive, locker.KeyReport{
 			Key: l.Key, Limit: 1, Holders: 1, Waiters: l.Waiters,
-			Owner: strconv.FormatUint(l.OwnerConnID, 10), ExpiresIn: fromSeconds(l.LeaseExpiresInS),
+			Owner: strconv.FormatUint(l.OwnerConnID, 10), Name: l.Owner, HeldFor: fromSeconds(l.HeldS),
+			ExpiresIn: fromSeconds(l.LeaseExpiresInS),
 		})
 	}
 	for _, m := range stats.Semaphores {

@@ -56,6 +56,10 @@ type config struct {
 	fences         bool
 	keep           bool
 	keepalive      time.Duration
+	base           bool
+	name           string // of this process, in session mode
+	noProcess      bool
+	releaseOnClose bool
 }
 
 // WithSecret authenticates every connection with the server's secret. Over a
@@ -130,6 +134,36 @@ func WithKeepalive(d time.Duration) Option {
 	return func(c *config) { c.keepalive = d }
 }
 
+// WithBaseProtocol makes the backend speak dflockd's base protocol, also to
+// servers that know session mode. By default it asks each server.
+func WithBaseProtocol() Option {
+	return func(c *config) { c.base = true }
+}
+
+// WithName sets what the process is called in session mode: who holds a key is
+// shown to operators, and to those who try to get it. It is 1 to 64 bytes of
+// printable ASCII without spaces. The default is host/pid/program.
+func WithName(name string) Option {
+	return func(c *config) { c.name = name }
+}
+
+// WithoutProcess keeps the process to itself. By default, in session mode with a
+// server on the same machine, it says which one it is, so that the server can
+// see it die, and then releases what it held at once instead of when its leases
+// have run out. A program whose children do the work that a lock protects, and
+// may outlive it, must not say that.
+func WithoutProcess() Option {
+	return func(c *config) { c.noProcess = true }
+}
+
+// WithReleaseOnClose lets servers release what this process holds as soon as
+// its connection ends, in session mode, instead of when the leases have run
+// out. That hands over quickly when a machine dies; but where only the
+// connection died, the next holder begins while this one still believes.
+func WithReleaseOnClose() Option {
+	return func(c *config) { c.releaseOnClose = true }
+}
+
 // configure applies the options and checks them against the servers.
 func configure(servers []address, opts []Option) (config, error) {
 	var c config
@@ -143,6 +177,11 @@ func configure(servers []address, opts []Option) (config, error) {
 		refuse("keepalive %v is negative", c.keepalive)
 	case c.keepalive > 0 && c.keepalive < 10*time.Millisecond:
 		refuse("keepalive %v is below 10ms", c.keepalive)
+	}
+	if c.name != "" {
+		if err := codec.CheckName(c.name); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	if c.maxConns < 0 || c.maxConns == 1 {
 		refuse("maximum of %d connections: want at least 2, or 0 for no cap", c.maxConns)
@@ -167,6 +206,9 @@ func configure(servers []address, opts []Option) (config, error) {
 func (c *config) setDefaults() {
 	if c.keepalive == 0 {
 		c.keepalive = DefaultKeepalive
+	}
+	if c.name == "" {
+		c.name = defaultName()
 	}
 	if c.dial == nil {
 		// Keep-alive probes of TCP tell of a dead machine or network within

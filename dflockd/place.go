@@ -17,8 +17,26 @@ type place struct {
 	done  bool         // Wait or Cancel has used it up
 }
 
-// enqueue takes a place on a connection of its own.
+// enqueue takes a place in the server's way.
 func (s *server) enqueue(ctx context.Context, req *locker.Request) (locker.Place, error) {
+	for {
+		x, err := s.way(ctx)
+		if x == nil && err == nil {
+			if err = inBase(req); err == nil {
+				return s.enqueueBase(ctx, req)
+			}
+		}
+		if err != nil {
+			return nil, err
+		}
+		if p, err := x.enqueue(ctx, req); err != errTooLate {
+			return p, err
+		}
+	}
+}
+
+// enqueueBase takes a place on a connection of its own.
+func (s *server) enqueueBase(ctx context.Context, req *locker.Request) (locker.Place, error) {
 	wire := request{command: codec.Enqueue, kind: req.Kind, key: req.Key, ttl: req.TTL, limit: req.Limit}
 	for fresh := false; ; fresh = true {
 		c, err := s.checkout(ctx, fresh)

@@ -15,12 +15,14 @@ import (
 )
 
 // A server is what a Backend knows of one lock server: its connections, and
-// how to make more. What it does is the base protocol's way; session mode will
-// be a second way of doing the same (acquire, enqueue, renew, release, stats)
-// over connections of its own kind.
+// how to make more. Most of what is here is the base protocol's way; session
+// mode is a second way of doing the same (acquire, enqueue, renew, release,
+// stats), by a conversation.
 type server struct {
 	b    *Backend
 	addr address
+
+	talk atomic.Pointer[conversation] // nil while there is none
 
 	semaphores atomic.Bool // the server is known to know semaphores
 
@@ -43,8 +45,9 @@ type waiterKey struct {
 // A dialing is the one attempt that many callers wait for.
 type dialing struct {
 	done chan struct{}
-	c    *conn // set before done is closed
-	err  error // as c
+	c    *conn         // the shared connection; set before done is closed
+	x    *conversation // or a conversation instead; as c
+	err  error         // as c
 }
 
 func newServer(b *Backend, addr address) *server {
@@ -79,33 +82,59 @@ func repeatable(err error, arrived bool) bool {
 // shared returns the shared connection. Where there is none, one is dialled,
 // for all who ask meanwhile.
 func (s *server) shared(ctx context.Context) (*conn, error) {
-	s.mu.Lock()
-	if c := s.main; c != nil {
-		s.mu.Unlock()
-		return c, nil
-	}
-	d := s.dialing
-	if d == nil {
-		d = &dialing{done: make(chan struct{})}
-		// Not on the context of whoever comes first: the others still want
-		// the connection when that one has given up.
-		if !s.b.background(func() { s.dialShared(d) }) {
+	for {
+		s.mu.Lock()
+		if c := s.main; c != nil {
 			s.mu.Unlock()
-			return nil, locker.ErrClosed
+			return c, nil
 		}
-		s.dialing = d
-	}
-	s.mu.Unlock()
-	select {
-	case <-d.done:
-		return d.c, d.err
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		d, err := s.dialLocked(false)
+		s.mu.Unlock()
+		if err == nil {
+			err = d.wait(ctx)
+		}
+		if err != nil {
+			return nil, err
+		}
+		if d.c != nil {
+			return d.c, nil
+		} // else somebody else's dialling became a conversation
 	}
 }
 
-func (s *server) dialShared(d *dialing) {
-	d.c, d.err = s.dial(s.b.life, false)
+// dialLocked returns the dialling under way, and begins one if there is none:
+// by asking for session mode, or not.
+func (s *server) dialLocked(hello bool) (*dialing, error) {
+	if s.dialing != nil {
+		return s.dialing, nil
+	}
+	d := &dialing{done: make(chan struct{})}
+	// Not on the context of whoever comes first: the others still want
+	// the connection when that one has given up.
+	if !s.b.background(func() { s.dialShared(d, hello) }) {
+		return d, locker.ErrClosed
+	}
+	s.dialing = d
+	return d, nil
+}
+
+// wait waits for the end of the attempt and returns its error.
+func (d *dialing) wait(ctx context.Context) error {
+	select {
+	case <-d.done:
+		return d.err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (s *server) dialShared(d *dialing, hello bool) {
+	if hello {
+		d.x, d.err = s.introduce(s.b.life)
+	}
+	if d.x == nil && d.err == nil {
+		d.c, d.err = s.dial(s.b.life, false)
+	}
 	s.mu.Lock()
 	s.dialing = nil
 	if _, ok := s.conns[d.c]; ok {

@@ -96,7 +96,7 @@ func TestInspect(t *testing.T) {
 			}
 		}
 		want := []locker.KeyReport{
-			{Server: where, Kind: "lock", Key: "held", Limit: 1, Holders: 1, Waiters: 1, ExpiresIn: 25 * time.Second},
+			{Server: where, Kind: "lock", Key: "held", Limit: 1, Holders: 1, Waiters: 1, HeldFor: 5 * time.Second, ExpiresIn: 25 * time.Second},
 			{Server: where, Kind: "lock", Key: "idle", Limit: 1, Idle: 5 * time.Second},
 			{Server: where, Kind: "semaphore", Key: "sem", Limit: 5, Holders: 2},
 		}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/distributed-go/distributed/codec"
 	"github.com/distributed-go/distributed/locker"
 	"github.com/distributed-go/distributed/shard"
 )
@@ -94,6 +95,12 @@ var parameters = map[string]func(value string, ttl *time.Duration) (Option, erro
 		}
 		return WithShard(f), nil
 	},
+	"name": func(v string, _ *time.Duration) (Option, error) {
+		return WithName(v), codec.CheckName(v)
+	},
+	"session":            flag(func(c *config, on bool) { c.base = !on }),
+	"process":            flag(func(c *config, on bool) { c.noProcess = !on }),
+	"release-on-close":   flag(func(c *config, on bool) { c.releaseOnClose = on }),
 	"fences":             flag(func(c *config, on bool) { c.fences = on }),
 	"insecure-secret":    flag(func(c *config, on bool) { c.insecureSecret = on }),
 	"keep-on-disconnect": flag(func(c *config, on bool) { c.keep = on }),

@@ -49,6 +49,10 @@ type Harness struct {
 	Semaphores bool
 	Weights    bool // implies Semaphores
 	Queue      bool // it is a locker.Queuer
+
+	// Keeps says that the backend keeps its holds alive by itself, as
+	// Grant.Kept says: then no renewals of the Client are to be seen.
+	Keeps bool
 }
 
 // An Env is a server for one case.

@@ -60,7 +60,7 @@ func renewal(e *env) {
 	e.release(l)
 	mu.Lock()
 	defer mu.Unlock()
-	if renewed < 3 {
+	if renewed < 3 && !e.Keeps {
 		e.Errorf("renewed %d times in three TTLs", renewed)
 	}
 	select {

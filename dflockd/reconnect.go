@@ -1,0 +1,273 @@
+package dflockd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"syscall"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"github.com/distributed-go/distributed/codec"
+	"github.com/distributed-go/distributed/locker"
+)
+
+// way returns how to speak with the server: by a conversation, or by the base
+// protocol if that is nil. A shared connection of the base protocol decides for
+// as long as there is one.
+func (s *server) way(ctx context.Context) (*conversation, error) {
+	if x := s.talk.Load(); x != nil || s.b.clock == nil || s.b.cfg.base {
+		return x, nil
+	}
+	s.mu.Lock()
+	if x := s.talk.Load(); x != nil || s.main != nil {
+		s.mu.Unlock()
+		return x, nil
+	}
+	d, err := s.dialLocked(true)
+	s.mu.Unlock()
+	if err == nil {
+		err = d.wait(ctx)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return d.x, nil
+}
+
+// introduce asks the server for session mode. Without an error the conversation
+// is nil if the server knows none: it said "error", or closed the connection,
+// or both. What there was of that connection is closed in any case, because
+// nothing but another round trip would tell whether the server did so.
+func (s *server) introduce(life context.Context) (*conversation, error) {
+	ctx, cancel := context.WithTimeout(life, dialTimeout)
+	defer cancel()
+	t, err := s.reach(ctx)
+	if err != nil {
+		return nil, err
+	}
+	x := newConversation(s, s.b.cfg.processFor(t.raw))
+	l, err := x.greet(ctx, t)
+	switch {
+	case life.Err() != nil:
+		return nil, locker.ErrClosed
+	case errors.Is(err, errNoSessions):
+		return nil, nil
+	case err != nil:
+		s.note(err)
+		return nil, err
+	}
+	s.talk.Store(x)
+	s.b.wg.Go(func() { x.listen(l) })
+	s.b.wg.Go(func() { x.run(l) })
+	return x, nil
+}
+
+// errNoSessions says that a server does not know session mode.
+var errNoSessions = fmt.Errorf("%w: the server knows no session mode", locker.ErrUnavailable)
+
+// greet says hello over a new connection, which becomes the link if the server
+// agrees, and is closed otherwise.
+func (x *conversation) greet(ctx context.Context, t transport) (*link, error) {
+	l := &link{transport: t, gone: make(chan struct{})}
+	now := x.clock()
+	x.mu.Lock()
+	if x.over != nil {
+		x.mu.Unlock()
+		l.close()
+		return nil, errTooLate
+	}
+	x.link = l
+	l.number = x.client.Connect(now)
+	hello := l.out
+	l.out, l.sent = nil, 0
+	x.mu.Unlock()
+
+	var a codec.Answer
+	err := l.exchange(ctx, hello, &a)
+	if err != nil {
+		err = x.unanswered(ctx, err)
+	} else if err = x.welcome(l, &a); err == nil {
+		return l, nil
+	}
+	x.cut(l, err)
+	l.close()
+	return nil, err
+}
+
+// exchange says hello and reads the answer. The end of ctx closes the
+// connection.
+func (l *link) exchange(ctx context.Context, hello []byte, a *codec.Answer) error {
+	defer context.AfterFunc(ctx, l.close)()
+	if _, err := l.nc.Write(hello); err != nil {
+		return err
+	}
+	return l.answers.ReadHello(a)
+}
+
+// unanswered says why hello was not answered.
+func (x *conversation) unanswered(ctx context.Context, err error) error {
+	if ctx.Err() == nil && closedByPeer(err) {
+		return fmt.Errorf("%w, and closed the connection: %w", errNoSessions, err)
+	}
+	if ctx.Err() != nil {
+		err = errors.New("no answer to hello in time")
+	}
+	return x.srv.unreachable("begin a session with", err)
+}
+
+func closedByPeer(err error) bool {
+	for _, e := range []error{io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, syscall.ECONNRESET, syscall.EPIPE} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// welcome takes the answer to hello. Without an error the link is up, and what
+// was to be said first is said.
+func (x *conversation) welcome(l *link, a *codec.Answer) error {
+	now := x.clock()
+	x.mu.Lock()
+	if x.link != l {
+		x.mu.Unlock()
+		return errTooLate
+	}
+	if !x.client.Line(now, l.number, a) {
+		x.mu.Unlock()
+		return x.srv.unwelcome(a)
+	}
+	if x.over != nil { // the server does not know the session
+		x.leave(now)
+		return errTooLate
+	}
+	l.answers.Frames()
+	l.heard, x.beatAt, x.lookAt, x.failure = now, now, now, nil
+	if x.client.Busy() {
+		x.client.Beat(now) // so that a link that is none shows soon
+	}
+	x.concludeLocked(nil)
+	x.leave(now)
+	return nil
+}
+
+// unwelcome is the error for an answer to hello that is none.
+func (s *server) unwelcome(a *codec.Answer) error {
+	switch a.Status {
+	case codec.Failed:
+		return errNoSessions
+	case codec.ErrAuth:
+		return fmt.Errorf("%w by %v", locker.ErrAuth, s.addr)
+	case codec.Draining:
+		return locker.ErrDraining
+	}
+	return s.unreachable("begin a session with", fmt.Errorf("it answered %v to hello", a))
+}
+
+// steady is how long a link must have lasted for the next one to be tried at
+// once: who is cut off again and again should not hurry.
+const steady = time.Second
+
+// run looks after the conversation until it is over: after its link, and then
+// after getting the next.
+func (x *conversation) run(l *link) {
+	pauses := newPauses()
+	for l != nil {
+		began := x.clock()
+		x.tend(l)
+		l.close()
+		pause := time.Duration(0)
+		if x.clock()-began < steady {
+			pause = pauses.NextBackOff()
+		} else {
+			pauses.Reset()
+		}
+		l = x.reconnect(pauses, pause)
+	}
+}
+
+// reconnect returns the next link, or nil when the conversation is over.
+func (x *conversation) reconnect(pauses *backoff.ExponentialBackOff, pause time.Duration) *link {
+	for try := 0; x.rest(pause) && x.worthwhile(); try++ {
+		l, err := x.connect(try)
+		if err == nil {
+			x.srv.b.wg.Go(func() { x.listen(l) })
+			return l
+		}
+		x.failed(err)
+		pause = pauses.NextBackOff()
+	}
+	return nil
+}
+
+// rest pauses. It returns false, and ends the conversation, when the backend's
+// life ends.
+func (x *conversation) rest(pause time.Duration) bool {
+	if pause > 0 {
+		t := time.NewTimer(pause)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-x.srv.b.life.Done():
+		}
+	}
+	if x.srv.b.life.Err() != nil {
+		x.end(reasonClosed)
+		return false
+	}
+	return true
+}
+
+// worthwhile says whether there is anything to connect again for. If not, the
+// conversation ends, and the next caller begins another: a server that is gone
+// is not called for ever by those who want nothing of it.
+func (x *conversation) worthwhile() bool {
+	now := x.clock()
+	x.mu.Lock()
+	if x.over == nil && !x.client.Busy() {
+		x.client.End(reasonIdle)
+	}
+	worth := x.over == nil
+	if worth && x.attempt == nil {
+		x.attempt = &attempt{done: make(chan struct{})}
+	}
+	x.leave(now)
+	return worth
+}
+
+// connect tries once to have another link. The time for that grows from try to
+// try: at first it is little, because packets may just have gone into a hole
+// that is gone now, and leases are running out.
+func (x *conversation) connect(try int) (*link, error) {
+	x.mu.Lock()
+	limit := min(dialTimeout, patienceOf(x.client.BeatEvery())<<min(try, 4))
+	x.mu.Unlock()
+	ctx, cancel := context.WithTimeout(x.srv.b.life, limit)
+	defer cancel()
+	t, err := x.srv.connect(ctx, limit)
+	if err != nil {
+		return nil, err
+	}
+	return x.greet(ctx, t)
+}
+
+// failed tells those who wait for the attempt, and takes back what the server
+// has surely forgotten, or whose callers want to know at once.
+func (x *conversation) failed(err error) {
+	now := x.clock()
+	x.mu.Lock()
+	x.failure = err
+	x.concludeLocked(err)
+	if x.over == nil {
+		for _, call := range x.client.Calls() {
+			if a, ok := call.Tag.(*ask); ok && now-x.down >= a.lasts() {
+				a.err = err
+				x.client.Cancel(now, call)
+			}
+		}
+	}
+	x.leave(now)
+}
