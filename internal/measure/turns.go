@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed/internal/figures"
-	"github.com/distributed-go/distributed/internal/proc"
 )
 
 // A Contestant is one of those that are compared.
@@ -17,9 +16,9 @@ type Contestant struct {
 	Name string
 	// Turn is one block.
 	Turn func(ctx context.Context) (Block, error)
-	// Server is the process whose CPU time counts as the server's; nil if it is
-	// not known.
-	Server *proc.Process
+	// ServerCPU is the processor time that the server has used so far; nil if
+	// it is not known.
+	ServerCPU func(ctx context.Context) (time.Duration, error)
 	// Blocks are the turns it had, one for each round.
 	Blocks []Block
 }
@@ -65,10 +64,10 @@ func (c *Contestant) turn(ctx context.Context) (Block, error) {
 }
 
 func (c *Contestant) serverCPU(ctx context.Context) (time.Duration, error) {
-	if c.Server == nil {
+	if c.ServerCPU == nil {
 		return 0, nil
 	}
-	return c.Server.CPU(ctx)
+	return c.ServerCPU(ctx)
 }
 
 // Of is what f says of each block.

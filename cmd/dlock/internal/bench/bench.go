@@ -27,7 +27,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 
 func (s *stage) run(ctx context.Context) (*Report, error) {
 	began := time.Now()
-	r := &Report{Time: began.UTC().Truncate(time.Second), Machine: thisMachine(), Block: s.Block.String(), Rounds: s.Rounds}
+	r := &Report{Time: began.UTC().Truncate(time.Second), Machine: measure.ThisMachine(), Block: s.Block.String(), Rounds: s.Rounds}
 	s.Progress(0, "starting servers")
 	if err := s.open(ctx); err != nil {
 		return nil, err
@@ -126,7 +126,7 @@ func (s *stage) alone(ctx context.Context, name string) (Row, error) {
 	}
 	typical := (*measure.Block).Typical
 	r := row(name, "Mutex", "µs", "two round trips of the echo", ours, typical, yards, typical)
-	r.P99 = known(ours.All(func(b *measure.Block) figures.Sample { return b.Each }).Quantile(0.99))
+	r.P99 = figures.Known(ours.All(func(b *measure.Block) figures.Sample { return b.Each }).Quantile(0.99))
 	return r, nil
 }
 

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed"
+	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/internal/leaktest"
 	"github.com/distributed-go/distributed/internal/servers"
 	"github.com/distributed-go/distributed/locker"
@@ -99,7 +100,7 @@ func check(t *testing.T, r *Report) {
 			t.Errorf("incomplete: %+v", row)
 			continue
 		}
-		for _, s := range []*Spread{row.Value, row.Limit, row.Ratio, row.Copy} {
+		for _, s := range []*figures.Spread{row.Value, row.Limit, row.Ratio, row.Copy} {
 			if !(0 < s.Low && s.Low <= s.Median && s.Median <= s.High) {
 				t.Errorf("%s: spread %+v", row.Name, *s)
 			}
@@ -219,11 +220,11 @@ func TestRunEndsWithoutServer(t *testing.T) {
 
 func TestNoisyRowsAreDiscarded(t *testing.T) {
 	for copies, want := range map[float64]bool{0.94: true, 0.95: false, 1: false, 1.05: false, 1.06: true} {
-		if got := noisy(&Spread{Median: copies}); got != want {
+		if got := noisy(&figures.Spread{Median: copies}); got != want {
 			t.Errorf("with a copy at %v: %v, want %v", copies, got, want)
 		}
 	}
-	r := Report{Held: &Held{}, Rows: []Row{{Name: "bad", Unit: "/s", Value: &Spread{}, Ratio: &Spread{}, Copy: &Spread{Median: 2}, Discarded: true}}}
+	r := Report{Held: &Held{}, Rows: []Row{{Name: "bad", Unit: "/s", Value: &figures.Spread{}, Ratio: &figures.Spread{}, Copy: &figures.Spread{Median: 2}, Discarded: true}}}
 	var table bytes.Buffer
 	if err := r.Table(&table); err != nil || !strings.Contains(table.String(), `discard "bad"`) {
 		t.Errorf("%v, table:\n%s", err, &table)

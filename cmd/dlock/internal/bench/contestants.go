@@ -29,7 +29,7 @@ func (s *stage) yards(goroutines int, timed bool) []*measure.Contestant {
 		for g := range pairs {
 			pairs[g] = y.roundTrips
 		}
-		cs[i] = &measure.Contestant{Name: [...]string{"echo", "echo, second copy"}[i], Server: y.server, Turn: s.turn(pairs, timed)}
+		cs[i] = &measure.Contestant{Name: [...]string{"echo", "echo, second copy"}[i], ServerCPU: y.server.CPU, Turn: s.turn(pairs, timed)}
 	}
 	return cs
 }
@@ -65,7 +65,7 @@ func (s *stage) mutexes(goroutines int, timed bool) *measure.Contestant {
 			return nil
 		}
 	}
-	return &measure.Contestant{Name: "Mutex", Server: s.own, Turn: s.turn(pairs, timed)}
+	return &measure.Contestant{Name: "Mutex", ServerCPU: s.ownCPU(), Turn: s.turn(pairs, timed)}
 }
 
 // baseline is dflockd's protocol spoken by hand, with a connection for each
@@ -97,5 +97,5 @@ func (s *stage) baseline(goroutines int) (c *measure.Contestant, hangUp func(), 
 			return err
 		}
 	}
-	return &measure.Contestant{Name: "dflockd, a connection each", Server: s.own, Turn: s.turn(pairs, true)}, hangUp, nil
+	return &measure.Contestant{Name: "dflockd, a connection each", ServerCPU: s.ownCPU(), Turn: s.turn(pairs, true)}, hangUp, nil
 }

@@ -37,7 +37,7 @@ func (s *stage) oneKey(ctx context.Context) ([]Row, error) {
 			continue
 		}
 		f := &measure.Fight{Locks: b.locks, Every: b.every, Shared: b.shared}
-		b.c = &measure.Contestant{Name: b.name, Server: s.own, Turn: func(ctx context.Context) (measure.Block, error) { return f.Run(ctx, s.Block) }}
+		b.c = &measure.Contestant{Name: b.name, ServerCPU: s.ownCPU(), Turn: func(ctx context.Context) (measure.Block, error) { return f.Run(ctx, s.Block) }}
 		cs = append(cs, b.c)
 	}
 	if err := s.turns(ctx, s.Rounds, fmt.Sprintf("%d goroutines, one key", few), cs...); err != nil {
@@ -60,8 +60,8 @@ func (b *brawl) row(yards []*measure.Contestant) Row {
 		rate = (*measure.Block).Rate
 	}
 	r := row(b.name, b.label, "/s", limit, b.c, rate, yards, (*measure.Block).Rate)
-	r.P99 = known(b.c.All(func(b *measure.Block) figures.Sample { return b.Handovers }).Quantile(0.99))
-	r.Fairness = known(b.c.Fairness())
+	r.P99 = figures.Known(b.c.All(func(b *measure.Block) figures.Sample { return b.Handovers }).Quantile(0.99))
+	r.Fairness = figures.Known(b.c.Fairness())
 	return r
 }
 

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed"
+	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/internal/proc"
 	"github.com/distributed-go/distributed/locker"
 )
@@ -81,7 +82,7 @@ func (s *stage) hold(ctx context.Context, n int) (*Held, error) {
 		if err != nil {
 			return nil, err
 		}
-		h.ServerBytes = known((*after - *server) / float64(n))
+		h.ServerBytes = figures.Known((*after - *server) / float64(n))
 	}
 	if err := s.idle(ctx, h); err != nil {
 		return nil, err
@@ -144,7 +145,7 @@ func (s *stage) idle(ctx context.Context, h *Held) error {
 	}
 	if after, ok := wire(port); ok {
 		h.IdleSeconds = rest.Seconds()
-		h.Wire = known(float64(after-before) / rest.Seconds())
+		h.Wire = figures.Known(float64(after-before) / rest.Seconds())
 	}
 	return nil
 }

@@ -3,7 +3,6 @@
 package bench
 
 import (
-	"math"
 	"time"
 
 	"github.com/distributed-go/distributed/internal/figures"
@@ -13,9 +12,9 @@ import (
 // A Report is what was measured. Numbers that are not known are absent.
 type Report struct {
 	// Time is when the run began.
-	Time    time.Time `json:"time"`
-	Seconds float64   `json:"seconds"`
-	Machine Machine   `json:"machine"`
+	Time    time.Time       `json:"time"`
+	Seconds float64         `json:"seconds"`
+	Machine measure.Machine `json:"machine"`
 	// Server is where the servers were; absent if one was started for the run,
 	// in a process of its own.
 	Server string `json:"server,omitempty"`
@@ -26,20 +25,6 @@ type Report struct {
 	Others *float64 `json:"others_cpu_share,omitempty"`
 	Rows   []Row    `json:"rows"`
 	Held   *Held    `json:"held"`
-}
-
-// A Spread is a median and the quartiles around it.
-type Spread struct {
-	Median float64 `json:"median"`
-	Low    float64 `json:"quartile_1"`
-	High   float64 `json:"quartile_3"`
-}
-
-func spread(s figures.Sample) *Spread {
-	if len(s) == 0 || math.IsNaN(s.Median()) || math.IsInf(s.Quantile(1), 0) {
-		return nil
-	}
-	return &Spread{Median: s.Median(), Low: s.Quantile(0.25), High: s.Quantile(0.75)}
 }
 
 // A Row is one workload, beside the limit it was measured in turns with.
@@ -54,17 +39,17 @@ type Row struct {
 	// better, or "/s".
 	Unit string `json:"unit"`
 	// Limit is what Ratio is of, by its name.
-	LimitName string  `json:"limit_name"`
-	Value     *Spread `json:"value,omitempty"`
-	Limit     *Spread `json:"limit,omitempty"`
+	LimitName string          `json:"limit_name"`
+	Value     *figures.Spread `json:"value,omitempty"`
+	Limit     *figures.Spread `json:"limit,omitempty"`
 	// Ratio is Value over Limit, block by block.
-	Ratio *Spread `json:"ratio,omitempty"`
+	Ratio *figures.Spread `json:"ratio,omitempty"`
 	// Copy is the ratio of the limit's second copy to the limit. Where it is
 	// outside 0.95 to 1.05 the machine was too busy, and Discarded is set.
-	Copy      *Spread `json:"copy,omitempty"`
-	Discarded bool    `json:"discarded,omitempty"`
-	Blocks    int     `json:"blocks,omitempty"`
-	Pairs     int     `json:"pairs,omitempty"`
+	Copy      *figures.Spread `json:"copy,omitempty"`
+	Discarded bool            `json:"discarded,omitempty"`
+	Blocks    int             `json:"blocks,omitempty"`
+	Pairs     int             `json:"pairs,omitempty"`
 	// P99 is of a pair in µs, or of a hand-over between two owners.
 	P99 *float64 `json:"p99_us,omitempty"`
 	// Fairness is the pairs of the luckiest goroutine over those of the
@@ -106,7 +91,7 @@ type Held struct {
 }
 
 // noisy says whether a second copy of the same thing differs too much from it.
-func noisy(copies *Spread) bool {
+func noisy(copies *figures.Spread) bool {
 	return copies == nil || copies.Median < 0.95 || copies.Median > 1.05
 }
 
@@ -116,7 +101,7 @@ func row(name, label, unit, limit string, c *measure.Contestant, f func(*measure
 	base := yards[0].Of(g)
 	r := Row{
 		Name: name, Label: label, Unit: unit, LimitName: limit, Blocks: len(c.Blocks), Pairs: c.Pairs(),
-		Value: spread(c.Of(f)), Limit: spread(base), Ratio: spread(c.Of(f).Over(base)), Copy: spread(yards[1].Of(g).Over(base)),
+		Value: c.Of(f).Spread(), Limit: base.Spread(), Ratio: c.Of(f).Over(base).Spread(), Copy: yards[1].Of(g).Over(base).Spread(),
 		CPU: cpu(c), LimitCPU: cpu(yards[0]),
 	}
 	r.Discarded = noisy(r.Copy)
@@ -129,12 +114,4 @@ func cpu(c *measure.Contestant) *CPU {
 	}
 	client, server := c.CPU()
 	return &CPU{Client: client, Server: server}
-}
-
-// known returns a number unless it is none.
-func known(v float64) *float64 {
-	if math.IsNaN(v) || math.IsInf(v, 0) {
-		return nil
-	}
-	return &v
 }

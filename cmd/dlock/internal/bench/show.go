@@ -41,8 +41,8 @@ func (r *Row) line(w io.Writer) {
 	if r.Discarded {
 		ratio += " *"
 	}
-	fmt.Fprintf(w, "%s\t%s %s\t%s %s\t%s\t%s\t%s\t%s\t%s\n", r.Name, number(r.Value.median()), r.Unit, number(r.Limit.median()), r.Unit, ratio,
-		optional(r.P99), optional(r.Fairness), r.CPU, r.LimitCPU)
+	fmt.Fprintf(w, "%s\t%s %s\t%s %s\t%s\t%s\t%s\t%s\t%s\n", r.Name, number(r.Value.Middle()), r.Unit, number(r.Limit.Middle()), r.Unit, ratio,
+		figures.Optional(r.P99), figures.Optional(r.Fairness), r.CPU, r.LimitCPU)
 }
 
 // notes explain what stands in the table.
@@ -61,11 +61,7 @@ func (r *Report) notes() []string {
 
 // where says on what, when, and how quiet it was.
 func (r *Report) where() string {
-	m := r.Machine
-	s := fmt.Sprintf("%s, %d × %s, %s/%s, %s", r.Time.Format("2006-01-02"), m.CPUs, orElse(m.Model, "CPU"), m.OS, m.Arch, m.Go)
-	if m.Load != "" {
-		s += ", load " + m.Load
-	}
+	s := r.Time.Format("2006-01-02") + ", " + r.Machine.String()
 	if r.Others != nil {
 		s += fmt.Sprintf(", %.0f %% of the CPU time used by others", 100**r.Others)
 	}
@@ -145,36 +141,20 @@ func panel(rows []Row) plot.Panel {
 // speed is the ratio as one of speeds.
 func (r *Row) speed() float64 {
 	if r.Unit == "/s" {
-		return r.Ratio.median()
+		return r.Ratio.Middle()
 	}
-	return 1 / r.Ratio.median()
+	return 1 / r.Ratio.Middle()
 }
 
-func bar(label string, class plot.Class, s *Spread, unit, more string) plot.Bar {
+func bar(label string, class plot.Class, s *figures.Spread, unit, more string) plot.Bar {
 	if s == nil {
 		return plot.Bar{Label: label, Class: class, Value: -1, Text: "not measured"}
 	}
 	v := *s
 	if unit != "/s" {
-		v = Spread{Median: 1e6 / s.Median, Low: 1e6 / s.High, High: 1e6 / s.Low}
+		v = figures.Spread{Median: 1e6 / s.Median, Low: 1e6 / s.High, High: 1e6 / s.Low}
 	}
 	return plot.Bar{Label: label, Class: class, Value: v.Median, Low: v.Low, High: v.High, Text: number(v.Median) + more}
-}
-
-// median is the median, or NaN.
-func (s *Spread) median() float64 {
-	if s == nil {
-		return figures.Sample(nil).Median()
-	}
-	return s.Median
-}
-
-// String is the median with the quartiles in brackets.
-func (s *Spread) String() string {
-	if s == nil {
-		return "-"
-	}
-	return fmt.Sprintf("%s (%s–%s)", number(s.Median), number(s.Low), number(s.High))
 }
 
 // String is client and server.
@@ -186,20 +166,6 @@ func (c *CPU) String() string {
 		return number(c.Client)
 	}
 	return number(c.Client) + " + " + number(c.Server)
-}
-
-func optional(v *float64) string {
-	if v == nil {
-		return "-"
-	}
-	return number(*v)
-}
-
-func orElse(s, otherwise string) string {
-	if s == "" {
-		return otherwise
-	}
-	return s
 }
 
 func number(v float64) string { return figures.Number(v) }

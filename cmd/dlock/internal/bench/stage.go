@@ -75,6 +75,15 @@ func (s *stage) open(ctx context.Context) error {
 	return s.probe(ctx)
 }
 
+// ownCPU is how to ask for the processor time of the lock server, nil if it is
+// not ours.
+func (s *stage) ownCPU() func(context.Context) (time.Duration, error) {
+	if s.own == nil {
+		return nil
+	}
+	return s.own.CPU
+}
+
 // probe sees whether the servers can be used at all: who waits rides out
 // outages for as long as they last.
 func (s *stage) probe(ctx context.Context) error {

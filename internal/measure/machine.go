@@ -1,8 +1,9 @@
 //go:build unix
 
-package bench
+package measure
 
 import (
+	"fmt"
 	"os"
 	"runtime"
 	"strings"
@@ -21,7 +22,8 @@ type Machine struct {
 	Load  string `json:"load,omitempty"`
 }
 
-func thisMachine() Machine {
+// ThisMachine says where this process runs.
+func ThisMachine() Machine {
 	m := Machine{OS: runtime.GOOS, Arch: runtime.GOARCH, Go: runtime.Version(), CPUs: runtime.NumCPU(), Procs: runtime.GOMAXPROCS(0)}
 	if info, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		if _, after, ok := strings.Cut(string(info), "model name"); ok {
@@ -35,4 +37,17 @@ func thisMachine() Machine {
 		}
 	}
 	return m
+}
+
+// String is one line.
+func (m Machine) String() string {
+	model := m.Model
+	if model == "" {
+		model = "CPU"
+	}
+	s := fmt.Sprintf("%d × %s, %s/%s, %s", m.CPUs, model, m.OS, m.Arch, m.Go)
+	if m.Load != "" {
+		s += ", load " + m.Load
+	}
+	return s
 }
