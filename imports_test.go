@@ -26,7 +26,8 @@ var mayImport = map[string][]string{
 	"memory":            {"internal/table", "locker"},
 	"internal/session":  {"internal/table", "codec"},
 	"dflockd":           {"codec", "shard", "locker", "internal/session"},
-	"server":            {"internal/table", "codec", "internal/session"},
+	"server":            {"internal/table", "codec", "internal/session", "internal/datadir"},
+	"internal/datadir":  {},
 	// Helpers of tests and measurements, which no package of the library imports.
 	"internal/stocktest": {"codec"},
 	"internal/measure":   {"internal/figures", "internal/proc"},

@@ -1,0 +1,83 @@
+// Package datadir is what a lock server keeps on disk, so that a restart loses
+// no lock and gives none twice, and no grant costs a write. It keeps a [State]:
+// how far fences may have been given, the key of the tokens' MACs, the longest
+// TTL that may be out, and records of the few leases that need one.
+//
+// A [Dir] decides under a mutex of its own what may be relied on, and writes on
+// a goroutine of its own. The decisions are a state machine without I/O or clock,
+// and the files stand behind [FS], so that tests own both.
+//
+// # What may be relied on
+//
+// Nothing counts before it is on disk: a fence only up to [Dir.Ceiling], a TTL
+// only when [Dir.Admit] says so, a lease above Options.MaxGrace only when its
+// record is done. Whatever state of the last update a crash leaves, the old one
+// or the new one, covers all that anybody was told. Fences are reserved in ranges
+// and the next range is asked for when half of one is left, so that a grant
+// hardly ever waits. The mark rises as it must and falls seldom: within a minute
+// it causes six updates at most.
+//
+// # Files
+//
+// state-a and state-b each hold the whole state, identity says that both must
+// be there:
+//
+//	"dlkstate" version:4 length:8 generation:8 identity:16 body:length sha256:32
+//	body: boot:8 wall:8 key:32 ceiling:8 mark:8 clean:1 records:4 record...
+//	record: kind:1 fence:8 limit:8 weight:8 ttl:8 keylength:2 key
+//
+//	"dlkident" version:4 identity:16 created:8 sha256:32
+//
+// Numbers are big-endian, times and durations in nanoseconds. A file is exactly
+// as long as its contents, the records are in strict order of kind, key and
+// fence, and every state has exactly one encoding. The directory itself carries
+// the lock (flock) against a second server: there is no lock file that somebody
+// could remove. The kernel releases it when the process dies.
+//
+// # Why damage is never taken for a state
+//
+// An update writes the next generation to state-a, syncs it, then to state-b,
+// syncs it, and only then counts. So:
+//
+//  1. What counts stands in both files from then on. While the next update
+//     overwrites one of them, the other one is whole and on disk.
+//  2. Thus a power cut tears one file at most, and the newest whole file is the
+//     generation that counts, or the next one, on which nobody relied yet.
+//  3. One damaged byte or a truncation at rest spoils one of two equal files. The
+//     other one is what counts. Damage to a file that was torn anyway changes
+//     nothing, and if the other file is damaged, none is whole: refused.
+//  4. So one whole file is never too old, whichever the other's fate was. The
+//     checksum covers every byte before it, the exact length is part of it, and
+//     SHA-256 makes a mixture of old and new sectors as good as impossible.
+//  5. Two whole files are of the same generation and equal, or state-a is one
+//     ahead. All else means that an old copy was put back: refused.
+//  6. Creation writes each file under another name, syncs and renames it, syncs
+//     the directory, and only then makes identity in the same way. So a file that
+//     has its name is whole, and once there is an identity a missing state file
+//     was removed: refused. Without an identity, only whole files of the first
+//     generation, before which nothing was given out, are left over from a
+//     creation that was cut short; all else means that it was removed: refused.
+//  7. Opening first makes both files equal again, beginning with the one that a
+//     failed sync may have left in memory alone, syncs the directory for the same
+//     reason, and then writes the state of the new start, which takes back that
+//     the last stop was a clean one.
+//
+// What it cannot know: that the whole directory was replaced by an older copy
+// (fences then still start above the wall clock), or one file of it while the
+// other one was torn; that it was emptied; and that a disk says it synced what it
+// did not.
+//
+// # Failures
+//
+// The first write or sync that fails is the last: after a failed sync the kernel
+// may hold pages that it will never write, and a second sync would succeed. The
+// Dir then keeps its error, counts nothing new, and the server goes on with what
+// was reserved. Opening the directory again starts from what can be read.
+//
+// # Platforms
+//
+// There must be flock, on a local file system: Linux, macOS, the BSDs and
+// illumos. Elsewhere Open fails with errors.ErrUnsupported, because a directory
+// without that guard is worse than none. On NFS a directory cannot be locked,
+// and Open says so.
+package datadir

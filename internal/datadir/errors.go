@@ -1,0 +1,42 @@
+package datadir
+
+import (
+	"errors"
+	"fmt"
+)
+
+var (
+	// ErrDamaged matches every error about a file that is damaged, missing
+	// or older than it can be. It is always a *DamagedError.
+	ErrDamaged = errors.New("the data directory is damaged")
+	// ErrInUse means that another server, or this one, has the directory open.
+	ErrInUse = errors.New("another server uses the data directory")
+	// ErrClosed means that the Dir was closed or stopped.
+	ErrClosed = errors.New("the data directory is closed")
+	// ErrFull means that there are more records than the files take.
+	ErrFull = errors.New("too many recorded leases")
+)
+
+// A DamagedError says which file stops the start, and what to do about it.
+type DamagedError struct {
+	File string // its path, or both
+	What string // what is wrong with it
+	Do   string // what would help
+}
+
+// Error names the file, says what is wrong, and what to do.
+func (e *DamagedError) Error() string {
+	return fmt.Sprintf("datadir: %s %s: %s", e.File, e.What, e.Do)
+}
+
+// Is makes every DamagedError match ErrDamaged.
+func (e *DamagedError) Is(target error) bool { return target == ErrDamaged }
+
+// The ways out of damage. None of them is to go on as if nothing had been there
+// while leases may be out.
+const (
+	restore = "put the right file back; if there is none, wait until every lease of this server has run out, then move " +
+		"the whole directory away and start with an empty one: any sooner, locks that are still held would be given twice"
+	restoreNewer = "an older copy was put back; " + restore
+	upgrade      = "start the version that wrote it, or a newer one"
+)
