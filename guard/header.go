@@ -28,9 +28,12 @@ func SetHeader(r *http.Request, l Lease) error {
 	return nil
 }
 
-// maxHeader bounds what is parsed: the longest key, 256 bytes of which each may
-// become three, and room for the rest.
-const maxHeader = 1024
+// What is parsed has bounds: the longest key of a lock, and a header with such a
+// key, of which each byte may have become three, and room for the rest.
+const (
+	maxKey    = 256
+	maxHeader = 1024
+)
 
 func formatHeader(key string, fence uint64) string {
 	return "key=" + url.QueryEscape(key) + "; fence=" + strconv.FormatUint(fence, 10)
@@ -62,5 +65,6 @@ func parseValue(v string) (key string, fence uint64, ok bool) {
 	digits, isFence := strings.CutPrefix(strings.TrimSpace(digits), "fence=")
 	key, badKey := url.QueryUnescape(escaped)
 	fence, badFence := strconv.ParseUint(digits, 10, 64)
-	return key, fence, isKey && isFence && badKey == nil && badFence == nil && key != "" && fence != 0
+	return key, fence, isKey && isFence && badKey == nil && badFence == nil &&
+		key != "" && len(key) <= maxKey && fence != 0
 }
