@@ -54,9 +54,9 @@ func (a *Acquirer) Acquire(ctx context.Context) (*Lease, error) {
 func (a *Acquirer) acquire(ctx context.Context, passes func(error) bool) (*Lease, error) {
 	p := a.patience("acquire", passes)
 	err := a.usable(ctx)
-	for err == nil {
+	for stamp := p.began; err == nil; stamp = a.settings.clock() {
 		var l *Lease
-		if l, err = a.once(ctx, a.req, p.began); err == nil {
+		if l, err = a.once(ctx, a.req, stamp, p.began); err == nil {
 			return l, nil
 		}
 		err = p.bear(ctx, err)
@@ -73,7 +73,7 @@ func (a *Acquirer) Try(ctx context.Context) (*Lease, error) {
 	err := a.usable(ctx)
 	var l *Lease
 	if err == nil {
-		l, err = a.once(ctx, req, began)
+		l, err = a.once(ctx, req, began, began)
 	}
 	if err != nil {
 		return nil, a.fail("try", began, err)
@@ -262,9 +262,8 @@ func (a *Acquirer) fail(op string, began time.Duration, err error) error {
 	return err
 }
 
-// once asks the backend once, for an acquisition that may have begun before.
-func (a *Acquirer) once(ctx context.Context, req Request, began time.Duration) (*Lease, error) {
-	stamp := a.settings.clock()
+// once asks the backend once, now, for an acquisition that may have begun before.
+func (a *Acquirer) once(ctx context.Context, req Request, stamp, began time.Duration) (*Lease, error) {
 	g, err := a.client.backend.Acquire(ctx, req)
 	if err != nil {
 		return nil, err
@@ -302,8 +301,8 @@ func (a *Acquirer) settle(ctx context.Context, g Grant, stamp, began time.Durati
 // found out. An acquisition that did not wait never pays for that.
 func (a *Acquirer) believe(ctx context.Context, l *Lease, stamp, ttl time.Duration) (confirmed bool, err error) {
 	noticeSleep()
-	granted := ttl
-	if ttl > 0 && deadlineOf(stamp, ttl)-a.settings.clock() < ttl/2 {
+	granted, now := ttl, a.settings.clock()
+	if ttl > 0 && deadlineOf(stamp, ttl)-now < ttl/2 {
 		h := l.handle()
 		if stamp, granted, err = a.confirm(ctx, h, ttl); err != nil {
 			return false, err
@@ -311,10 +310,10 @@ func (a *Acquirer) believe(ctx context.Context, l *Lease, stamp, ttl time.Durati
 		if h.Kept != nil {
 			stamp = h.Kept.Since()
 		}
-		confirmed = true
+		confirmed, now = true, a.settings.clock()
 	}
 	switch {
-	case granted <= 0 || deadlineOf(stamp, granted)-a.settings.clock() < granted/3:
+	case granted <= 0 || deadlineOf(stamp, granted)-now < granted/3:
 		return false, fmt.Errorf("%w: granted for %v, and less than a third of it was left", ErrLeaseTooShort, granted)
 	case ctx.Err() != nil:
 		return false, ended(ctx)

@@ -69,8 +69,7 @@ type Grant struct {
 // Backend.Release of it always takes effect, whatever its ctx says, which only
 // bounds the waiting for the answer, and is called once: the backend keeps the
 // hold alive no longer and sees to it that the server hears of the release,
-// over a later connection if need be. Without an answer it returns on its own,
-// with an error that matches ErrUnavailable, when the lease must have run out.
+// over a later connection if need be.
 type Kept interface {
 	// Since returns the instant from which the lease counts now, a reading of
 	// the clock that the backend was given by UseClock, taken before the

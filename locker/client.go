@@ -27,6 +27,7 @@ type Client struct {
 	settings settings
 	keeper   *keeper
 	returner returner
+	limits   limits
 
 	// life ends when Close begins, and with it renewals and waits; afterlife
 	// up to closeTimeout later, and with it what is still given back.

@@ -118,15 +118,16 @@ func (k *keeper) followLocked(l *Lease) {
 	}
 }
 
-// expireLocked loses a lease whose deadline has passed.
-func (k *keeper) expireLocked(l *Lease, after *aftermath) {
-	if l.state != held || k.clock() < l.deadline {
-		return
+// expireLocked loses a lease whose deadline has passed now, which it returns.
+func (k *keeper) expireLocked(l *Lease, after *aftermath) (now time.Duration) {
+	now = k.clock()
+	if l.state != held || now < l.deadline {
+		return now
 	}
-	k.followLocked(l)
-	if k.clock() >= l.deadline {
+	if k.followLocked(l); now >= l.deadline {
 		k.loseLocked(l, nil, after)
 	}
+	return now
 }
 
 // run is the keeper's goroutine.

@@ -189,8 +189,8 @@ func (l *Lease) Left() time.Duration {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.followLocked(l)
-	k.expireLocked(l, &after) // who reads that it is over must not see it move on
-	return l.deadline - k.clock()
+	now := k.expireLocked(l, &after) // who reads that it is over must not see it move on
+	return l.deadline - now
 }
 
 // Held returns the time since the lease was granted, or rather since it was
@@ -295,8 +295,7 @@ func (l *Lease) workContext() context.Context {
 	defer k.mu.Unlock()
 	n := l.noticeLocked()
 	n.listened = true
-	k.expireLocked(l, &after)
-	if why := l.whyNotWorkLocked(); why != nil {
+	if why := l.whyNotWorkLocked(k.expireLocked(l, &after)); why != nil {
 		ctx, cancel := context.WithCancelCause(context.Background())
 		cancel(why)
 		return ctx
@@ -308,11 +307,10 @@ func (l *Lease) workContext() context.Context {
 }
 
 // whyNotWorkLocked returns why no work should begin under the lease, or nil.
-func (l *Lease) whyNotWorkLocked() error {
-	k := l.keeper()
-	if l.state == held && l.over(k.clock(), l.terms()) { // after a pause it may not have been announced yet
-		k.followLocked(l)
-		if l.over(k.clock(), l.terms()) {
+func (l *Lease) whyNotWorkLocked(now time.Duration) error {
+	if l.state == held && l.over(now, l.terms()) { // after a pause it may not have been announced yet
+		l.keeper().followLocked(l)
+		if l.over(now, l.terms()) {
 			return l.stopCause()
 		}
 	}

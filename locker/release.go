@@ -24,41 +24,48 @@ const releaseTimeout = time.Second
 // The error matches ErrLost if the lease was lost before; then nothing is sent.
 func (l *Lease) Release(ctx context.Context) error {
 	noticeSleep()
-	running, stop, err := l.endHold()
+	e, err := l.endHold()
 	if err != nil {
 		if errors.Is(err, ErrLost) {
 			return err
 		}
 		return nil // released before
 	}
-	if stop != nil {
-		stop(l.acquirer.Error("check", ErrNotHeld))
+	if e.stop != nil {
+		e.stop(l.acquirer.Error("check", ErrNotHeld))
 	}
-	return l.send(ctx, running)
+	return l.send(ctx, e)
+}
+
+// An ending is what is left to do for a lease that its holder has released.
+type ending struct {
+	running *renewal                // to be waited for; nil if none is under way
+	stop    context.CancelCauseFunc // ends the work under the lease; nil if there is none
+	left    time.Duration           // of the lease
 }
 
 // endHold ends a lease that is held, as far as this side goes, or says why it is
-// not. It returns the renewal to wait for and what ends the work under the lease,
-// either of which may be nil.
-func (l *Lease) endHold() (running *renewal, stop context.CancelCauseFunc, err error) {
+// not.
+func (l *Lease) endHold() (ending, error) {
 	k := l.keeper()
 	var after aftermath
 	defer after.run()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.expireLocked(l, &after)
+	now := k.expireLocked(l, &after)
 	switch l.state {
 	case released:
-		return nil, nil, ErrNotHeld
+		return ending{}, ErrNotHeld
 	case lost:
-		return nil, nil, l.errLocked()
+		return ending{}, l.errLocked()
 	}
 	k.forgetLocked(l)
 	l.state = released
+	e := ending{left: l.deadline - now, stop: l.takeStopLocked()}
 	if u := l.upkeep(); u != nil {
-		running = u.renewal
+		e.running = u.renewal
 	}
-	return running, l.takeStopLocked(), nil
+	return e, nil
 }
 
 // Do calls f while the lease is held and then releases it, also if f panics.
@@ -89,15 +96,27 @@ func (l *Lease) Do(ctx context.Context, f func(ctx context.Context) error) (err 
 	return f(work)
 }
 
-// send tells the backend about the release, at first in the caller's time, then
-// in the background. Of a hold that it keeps the backend is told once, in either.
-func (l *Lease) send(ctx context.Context, running *renewal) error {
-	kept := l.upkeep() == nil
-	if !kept {
+// send tells the backend about the release, and waits for the answer until ctx
+// ends, or the lease: after that there is nothing to release.
+func (l *Lease) send(ctx context.Context, e ending) error {
+	if ctx.Done() == nil {
+		limits := &l.acquirer.client.limits
+		limit := limits.start(e.left)
+		defer limits.stop(limit)
+		return l.tell(limit, e.running)
+	}
+	if d, ok := ctx.Deadline(); !ok || time.Until(d) > e.left {
 		var cancel context.CancelFunc
-		ctx, cancel = l.bound(ctx)
+		ctx, cancel = context.WithTimeoutCause(ctx, e.left, errRanOut)
 		defer cancel()
 	}
+	return l.tell(ctx, e.running)
+}
+
+// tell tells the backend about the release, at first in the caller's time, then
+// in the background. Of a hold that it keeps the backend is told once, in either.
+func (l *Lease) tell(ctx context.Context, running *renewal) error {
+	kept := l.upkeep() == nil
 	err := join(ctx, running)
 	if err == nil || kept {
 		err = l.acquirer.client.backend.Release(ctx, l.handle())
@@ -120,19 +139,6 @@ func (l *Lease) send(ctx context.Context, running *renewal) error {
 		l.giveBack(l.deadline)
 	}
 	return err
-}
-
-// errRanOut is the cause of a context that ended with the lease.
-var errRanOut = fmt.Errorf("%w: the lease ran out before its release was answered", ErrUnavailable)
-
-// bound bounds a release by the lease: after that it has nothing to release. The
-// deadline does not change any more.
-func (l *Lease) bound(ctx context.Context) (context.Context, context.CancelFunc) {
-	left := l.deadline - l.keeper().clock()
-	if d, ok := ctx.Deadline(); ok && time.Until(d) <= left {
-		return ctx, func() {}
-	}
-	return context.WithTimeoutCause(ctx, left, errRanOut)
 }
 
 // join waits for a renewal that is under way, so that nothing about the lease

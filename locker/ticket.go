@@ -95,7 +95,7 @@ func (t *Ticket) collect(ctx context.Context, began time.Duration) (*Lease, erro
 
 // again queues at the end, after a place was lost.
 func (a *Acquirer) again(ctx context.Context, began time.Duration) (*Lease, error) {
-	return a.once(ctx, a.req, began)
+	return a.once(ctx, a.req, a.settings.clock(), began)
 }
 
 // Cancel gives up the place, or the lease that it became, and ends a Wait under

@@ -50,6 +50,12 @@ type Harness struct {
 	Weights    bool // implies Semaphores
 	Queue      bool // it is a locker.Queuer
 
+	// HandOver says that a grant can take several fences, Force that it is a
+	// locker.Forcer whose victims hear at once that they were revoked, and
+	// Holders that a try that fails says who holds the key. A backend may do
+	// more than these say, but what it does is tested.
+	HandOver, Force, Holders bool
+
 	// Keeps says that the backend keeps its holds alive by itself, as
 	// Grant.Kept says: then no renewals of the Client are to be seen.
 	Keeps bool
@@ -94,7 +100,8 @@ func Run(t *testing.T, h Harness) {
 		expiry, renewal, lossByDisconnect, lossByFreeze, maxHold,
 		cancelLeaksNothing, cancelledBefore,
 		limit, limitMismatch, weights,
-		fences, misuse, badRequests, closing,
+		fences, handOver, force, forceMany, heldError, releaseInAFreeze,
+		misuse, badRequests, closing,
 	} {
 		t.Run(nameOf(f), func(t *testing.T) {
 			run := func(t *testing.T) { newEnv(t, h).run(f) }
