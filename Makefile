@@ -5,7 +5,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 MODULES     := . cmd/dlock e2e
 FUZZTIME    ?= 30s
 
-.PHONY: help test race lint fuzz bench measure demo
+.PHONY: help test race lint fuzz bench measure rivals demo
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ bench: ## run every benchmark
 
 measure: ## measure what docs/measurements.md says, at full size
 	cd e2e && go test -run Measure -full -v -timeout 20m .
+
+rivals: ## compare with etcd and Redis locks, and write docs/benchmarks.md
+	e2e/rivals/run
 
 demo: ## see real processes exclude each other
 	go run ./cmd/dlock demo
