@@ -120,10 +120,15 @@ func (b *lineBuffer) makeRoom() {
 	if b.end < len(b.buf) {
 		return
 	}
-	if b.start > 0 {
+	switch size := len(b.buf); {
+	case b.start == 0:
+		b.buf = append(b.buf, make([]byte, size)...)
+	case b.filled && size < waveBuffer: // a wave ends in the middle of a request, as a rule
+		larger := make([]byte, 2*size)
+		copy(larger, b.buf[b.start:b.end])
+		b.buf = larger
+	default:
 		copy(b.buf, b.buf[b.start:b.end])
-	} else {
-		b.buf = append(b.buf, make([]byte, len(b.buf))...)
 	}
 	b.end -= b.start
 	b.start = 0

@@ -28,13 +28,16 @@ var errOver = errors.New("session mode ended the connection")
 // changes the table puts lines in, with the mutex of the locks held, so that
 // they are in the order in which the table changed; but only goroutines of the
 // connection itself write them, so that a client that does not read harms nobody
-// else. There is a goroutine for that while there is something to write: it
-// takes all that there is each time, and the connection goes on reading
-// meanwhile, because a client that is slow to read must still be heard.
+// else. The connection's own goroutine writes the answers to what it has read,
+// if the kernel takes them at once. For all else there is a goroutine while there
+// is something to write: it takes all that there is each time, and the connection
+// goes on reading meanwhile, because a client that is slow to read must still be
+// heard.
 type outbox struct {
 	c     *conn
 	stats func() codec.ServerStats
-	run   func() // is flush: a method value would be allocated for each go
+	run   func()  // is flush: a method value would be allocated for each go
+	fast  *direct // nil where it cannot be; used by whoever has set flushing
 
 	mu        sync.Mutex // nothing else is taken while it is held
 	changed   sync.Cond  // something that is waited for may have happened
@@ -44,7 +47,7 @@ type outbox struct {
 	unwritten int        // the bytes of lines, and of those being written
 	reports   []uint64   // the stats requests that have no report yet
 	busy      bool       // the connection's goroutine will say rest before it reads
-	flushing  bool       // there is a goroutine in flush
+	flushing  bool       // there is a goroutine in flush, or the connection's in answer
 	reporting bool       // there is a goroutine in makeReports
 	over      bool       // the connection is to end
 	err       error      // why nothing can be written any more
@@ -52,7 +55,7 @@ type outbox struct {
 
 // newOutbox returns an outbox that is busy.
 func newOutbox(c *conn, stats func() codec.ServerStats) *outbox {
-	b := &outbox{c: c, stats: stats, busy: true}
+	b := &outbox{c: c, stats: stats, busy: true, fast: newDirect(c.nc)}
 	b.run, b.changed.L = b.flush, &b.mu
 	return b
 }
@@ -127,6 +130,7 @@ func (b *outbox) rest() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.busy = false
+	b.answer()
 	b.start()
 	for b.err == nil && !b.over && (b.unwritten > maxBacklog || len(b.reports) > maxReports) {
 		b.changed.Wait()
@@ -135,6 +139,31 @@ func (b *outbox) rest() error {
 		return errOver
 	}
 	return b.err
+}
+
+// answer writes what there is as far as that needs no waiting, with the mutex held,
+// which it gives back meanwhile. It is for the connection's own goroutine.
+func (b *outbox) answer() {
+	if b.fast == nil || b.flushing || b.err != nil || len(b.lines) == 0 {
+		return
+	}
+	b.flushing = true
+	lines := b.lines
+	b.lines, b.spare = b.spare, nil
+	b.mu.Unlock()
+	b.c.setWriteDeadline(b.c.clock()) // one that has passed would be an error
+	n, err := b.fast.write(lines)
+	b.mu.Lock()
+	b.flushing = false
+	b.unwritten -= n
+	switch {
+	case err != nil:
+		b.fail(&writeError{err})
+	case n < len(lines):
+		b.lines = append(lines[n:], b.lines...)
+	case cap(lines) <= 2*keepOut:
+		b.spare = lines[:0]
+	}
 }
 
 // flush writes until there is nothing left, or until the connection's goroutine

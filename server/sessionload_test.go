@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"strings"
 	"testing"
@@ -74,6 +75,42 @@ func TestSteadyReaders(t *testing.T) {
 	})
 }
 
+// TestSteadyReadersOverTCP has the kernel take a part of what is to be written
+// again and again: no line is lost, doubled or torn.
+func TestSteadyReadersOverTCP(t *testing.T) {
+	s := start(t, server.Config{})
+	defer s.Close()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	p := newPeer(dial(t, l.Addr().String()))
+	nc, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc.(*net.TCPConn).SetWriteBuffer(8 << 10)
+	go s.ServeConn(nc)
+	p.hello(t)
+	const n = 300_000
+	go func() {
+		var all strings.Builder
+		for i := range n {
+			fmt.Fprintf(&all, "%d ping\n_\n_\n", i+1)
+		}
+		p.nc.Write([]byte(all.String()))
+	}()
+	for i := range n {
+		if i%(n/10) == 1000 {
+			time.Sleep(30 * time.Millisecond) // the more waits to be read the better
+		}
+		if line, want := p.get(t), fmt.Sprint(i+1, " ok"); line != want {
+			t.Fatalf("got %q, want %q", line, want)
+		}
+	}
+}
+
 // TestForeignLinesDoNotBlock: what others do for a session that does not read is
 // done at once.
 func TestForeignLinesDoNotBlock(t *testing.T) {
@@ -101,19 +138,13 @@ func TestForeignLinesDoNotBlock(t *testing.T) {
 	})
 }
 
-// TestManyWaitersOnOneSession are served in their order. There are fewer in real
-// time, in which each request moves the deadlines of all.
+// TestManyWaitersOnOneSession are served in their order.
 func TestManyWaitersOnOneSession(t *testing.T) {
-	t.Run("pipe", func(t *testing.T) {
-		inVirtualTime(t, server.Config{}, func(t *testing.T, s *server.Server) { manyWaiters(t, s, connect(s), 10_000) })
-	})
-	t.Run("tcp", func(t *testing.T) {
-		s, connect := overTCP(t, server.Config{})
-		manyWaiters(t, s, connect(), 500)
-	})
+	overBoth(t, server.Config{}, func(t *testing.T, s *server.Server, connect func() *peer) { manyWaiters(t, s, connect(), 10_000) })
 }
 
 func manyWaiters(t *testing.T, s *server.Server, p *peer, n int) {
+	began := time.Now()
 	p.hello(t)
 	var all strings.Builder
 	for i := range n {
@@ -133,6 +164,46 @@ func manyWaiters(t *testing.T, s *server.Server, p *peer, n int) {
 	}
 	p.expect(t, fmt.Sprintf("%d r|k|%s", 2*n, token), fmt.Sprint(2*n, " ok"))
 	empty(t, s)
+	t.Logf("%d served in %v", n, time.Since(began))
+}
+
+// TestHalfOfManyWaitersGiveUp in any order, and leave that of the others alone.
+func TestHalfOfManyWaitersGiveUp(t *testing.T) {
+	const n = 10_000
+	overBoth(t, server.Config{}, func(t *testing.T, s *server.Server, connect func() *peer) {
+		began := time.Now()
+		p := connect()
+		p.hello(t)
+		var all strings.Builder
+		for i := range n {
+			all.WriteString(wire(fmt.Sprintf("%d l|k|- 600", i+1)))
+		}
+		random := rand.New(rand.NewPCG(1, 2))
+		order, gone := random.Perm(n-1), make([]bool, n+1)
+		for i, x := range order[:n/2] {
+			gone[x+2] = true
+			all.WriteString(wire(fmt.Sprintf("%d cancel|_|%d", n+i+1, x+2)))
+		}
+		go p.send(all.String())
+		token := p.token(t, 1)
+		for i, x := range order[:n/2] {
+			p.next(t, fmt.Sprint(x+2, " canceled"))
+			p.next(t, fmt.Sprint(n+i+1, " ok"))
+		}
+		id := n + n/2
+		for i := 2; i <= n; i++ {
+			if gone[i] {
+				continue
+			}
+			id++
+			p.ask(t, fmt.Sprintf("%d r|k|%s", id, token))
+			token = p.token(t, i)
+			p.next(t, fmt.Sprint(id, " ok"))
+		}
+		p.expect(t, fmt.Sprintf("%d r|k|%s", id+1, token), fmt.Sprint(id+1, " ok"))
+		empty(t, s)
+		t.Logf("%d served and %d cancelled in %v", n-n/2, n/2, time.Since(began))
+	})
 }
 
 // TestShutdownOfSessions refuses who waits and who comes, and ends when nothing
