@@ -37,7 +37,9 @@ func rests(t *testing.T) []rest {
 	for _, records := range []int{0, 1, 4} {
 		s.Records = nil
 		for n := range records {
-			s.Records = append(s.Records, Record{Kind: 1, Key: fmt.Sprintf("orders/%03d", n), Fence: uint64(n), Limit: 3, Weight: 2, TTL: time.Hour}) //nolint:gosec // small
+			s.Records = append(s.Records, Record{
+				Kind: 1, Key: fmt.Sprintf("orders/%03d", n), Fence: uint64(n), Limit: 3, Weight: 2, TTL: time.Hour, //nolint:gosec // small
+			})
 		}
 		s.Ceiling += 100
 		s.Clean = records == 4
@@ -230,4 +232,19 @@ func TestFirstUse(t *testing.T) {
 		t.Errorf("error %v after %v", err, d.trace)
 	}
 	t.Log(err)
+}
+
+// TestOpeningSyncsTheNames has a creation killed before its last sync: the names
+// are seen by the next start, and must not be lost to a power cut after it.
+func TestOpeningSyncsTheNames(t *testing.T) {
+	d := newSimDisk(rand.New(rand.NewPCG(7, 7))) //nolint:gosec // it repeats itself on purpose
+	d.fails = func(op string) bool { return op == "syncdir" && slices.Contains(d.trace, "rename identity") }
+	_, _, err := openStore(simPath, d, false, 0, faults{})
+	assert.Matches(t, err, errDisk)
+	d = d.killed()
+	_, _, err = openStore(simPath, d, false, 0, faults{})
+	assert.Sure(t, err)
+	if len(d.pending) > 0 || !d.dirKept {
+		t.Errorf("not on disk: %+v, directory %v", d.pending, d.dirKept)
+	}
 }

@@ -71,7 +71,8 @@ type Found struct {
 	// be above it.
 	Fence uint64
 	// Grace is for how long after Open returned a lease without a record may
-	// still be out: the mark, and 0 after a clean stop.
+	// still be out: the mark, and 0 after a clean stop. It may be longer than
+	// Options.MaxGrace if the last server's was.
 	Grace time.Duration
 	// SetBack is by how much the wall clock is behind what the last server
 	// saw. It does no harm here, but somebody may want to know.
@@ -255,9 +256,10 @@ func (d *Dir) Updates() uint64 {
 
 // Stop writes all leases there are, so that the next start restores them and
 // needs no grace, and closes the Dir. The server must not grant, renew or release
-// any more. It is not clean within Found.Grace after the start, because leases of
-// earlier starts may be out that nobody has claimed yet, nor when there is an
-// error; then the next start has a grace as after a crash.
+// any more, and nobody who calls may hold a mutex that Changed takes. The stop is
+// not clean within Found.Grace after the start, because leases of earlier starts
+// may be out that nobody has claimed yet, nor when there is an error; then the
+// next start has a grace as after a crash.
 func (d *Dir) Stop(leases []Record) (clean bool, err error) {
 	d.mu.Lock()
 	stamp, clean, err := d.ledger.stop(time.Since(d.began), leases)
@@ -271,7 +273,8 @@ func (d *Dir) Stop(leases []Record) (clean bool, err error) {
 }
 
 // Close ends the writer, after what was asked for before, and releases the
-// directory. The next start will take it for a crash. Closing again does nothing.
+// directory. The next start will take it for a crash. Nobody who calls may hold a
+// mutex that Changed takes. Closing again does nothing.
 func (d *Dir) Close() error {
 	d.closeOnce.Do(func() {
 		d.mu.Lock()

@@ -12,6 +12,7 @@ type faults struct {
 	olderWins      bool // of two whole files the older one counts
 	missingIsEmpty bool // a missing file is a first use
 	identityFirst  bool // creation makes the identity before the rest
+	noSettle       bool // a start does not make both slots equal and synced
 	syncAgain      bool // a sync that failed is tried again
 	staysClean     bool // a start does not take the clean stop back
 	ceilingEarly   bool // fences count before they are on disk

@@ -104,9 +104,11 @@ func damaged(path, name string, what error, do string) error {
 // and not on disk if its sync failed and the directory was opened again without a
 // power cut between: that is state-a when it is ahead, because state-b was not
 // begun then, and else state-b.
-func (fl *files) unsettled() []int {
+func (fl *files) unsettled(f faults) []int {
 	a, b := fl.slots[0], fl.slots[1]
 	switch {
+	case f.noSettle:
+		return nil
 	case a == nil:
 		return []int{0}
 	case b == nil || a.generation == b.generation:

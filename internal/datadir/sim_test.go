@@ -102,6 +102,7 @@ func TestSimulationFindsPlantedBugs(t *testing.T) {
 		"older generation accepted":        {olderWins: true},
 		"missing file taken as empty":      {missingIsEmpty: true},
 		"identity before the rest":         {identityFirst: true},
+		"slots left as they were found":    {noSettle: true},
 		"failed sync tried again":          {syncAgain: true},
 		"clean stop not taken back":        {staysClean: true},
 		"ceiling relied on before sync":    {ceilingEarly: true},

@@ -216,7 +216,7 @@ func (st *store) settle(fl *files, newest *slot, wall int64) error {
 	if err != nil {
 		return err
 	}
-	for _, i := range fl.unsettled() {
+	for _, i := range fl.unsettled(st.faults) {
 		if err := st.write(st.slots[i], b); err != nil {
 			return err
 		}
