@@ -44,6 +44,7 @@ type conn struct {
 	requests *codec.RequestReader // reads from the conn itself
 	out      []byte               // answers that were not written yet
 	box      *outbox              // takes the place of out in session mode; nil before
+	pause    func()               // is called before reading in session mode
 
 	due           time.Duration // when the next request must be complete
 	fresh         bool          // due is to be counted from the next read on
@@ -271,7 +272,7 @@ func (c *conn) finish(err error) {
 
 // free gives up the buffers of a connection that has ended: leases that are kept
 // over its end remember whose they were.
-func (c *conn) free() { c.requests, c.out, c.box = nil, nil, nil }
+func (c *conn) free() { c.requests, c.out, c.box, c.pause = nil, nil, nil, nil }
 
 // linger tells the client that nothing more will come, and gives it a moment to
 // read that.

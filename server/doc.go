@@ -29,11 +29,13 @@
 // # Session mode
 //
 // A connection that says hello changes to frames (session.go), and what they do
-// is decided by internal/session, over the same table and under the same mutex.
-// Its lines go to an outbox (outbox.go) while that mutex is held, and are written
-// by a goroutine of that connection which exists while there is something to
-// write. So one that is slow to read is still heard, until 256 KiB of lines wait
-// for it. Sessions ignore Config.ReadTimeout and Config.KeepOnDisconnect: they are
+// is decided by internal/session, over the same table and under the same mutex,
+// which is taken once for all requests that a read brought. Its lines go to an
+// outbox (outbox.go) while that mutex is held. The answers to what was read the
+// connection's goroutine writes before it reads again, as far as the kernel takes
+// them at once (direct_unix.go); all else is written by another goroutine, which
+// exists while there is something to write. So a client that is slow to read is
+// still heard, until 256 KiB of lines wait for it. Sessions ignore Config.ReadTimeout and Config.KeepOnDisconnect: they are
 // closed after 30 s of silence, and what they hold outlives their connections,
 // unless they asked otherwise or their process is seen to die (death.go).
 //

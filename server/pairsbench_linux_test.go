@@ -87,6 +87,21 @@ func echo(l net.Listener) error {
 	}
 }
 
+// TestSessionPairsAllocateTheLeaseAlone, and eight bytes for what it answered.
+func TestSessionPairsAllocateTheLeaseAlone(t *testing.T) {
+	_, connect := overTCP(t, server.Config{})
+	p := connect()
+	p.hello(t)
+	const keys = 50
+	c := newPairs(p.nc, keys)
+	for range 100 {
+		c.round(t) // the buffers grow
+	}
+	if n := testing.AllocsPerRun(100, func() { c.round(t) }) / keys; n > 2.1 {
+		t.Errorf("a pair allocates %.2f times, want 2", n)
+	}
+}
+
 // runPairs reports pairs per second and the processor time that others than the
 // client took for each.
 func runPairs(b *testing.B, c *pairs) {
@@ -133,7 +148,7 @@ func newPairs(nc net.Conn, keys int) *pairs {
 	return c
 }
 
-func (c *pairs) round(b *testing.B) {
+func (c *pairs) round(b testing.TB) {
 	c.out = c.out[:0]
 	for _, name := range c.names {
 		c.request(" l\n", name, []byte("- 30"))
@@ -155,7 +170,7 @@ func (c *pairs) request(command, key string, argument []byte) {
 }
 
 // exchange writes the requests and reads an answer to each.
-func (c *pairs) exchange(b *testing.B, grants bool) {
+func (c *pairs) exchange(b testing.TB, grants bool) {
 	if _, err := c.nc.Write(c.out); err != nil {
 		b.Fatal(err)
 	}

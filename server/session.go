@@ -26,7 +26,16 @@ type framed struct {
 	link  *session.Link // guarded by locks.mu
 	id    codec.SessionID
 	watch *watch // nil for none
+
+	// While at is not 0, the goroutine has the mutex of the locks, since that
+	// instant and for so many requests.
+	at   time.Duration
+	done int
 }
+
+// maxRound is how many requests may be carried out before the mutex is given to
+// others, for about 50 us.
+const maxRound = 64
 
 // hello asks for session mode. The framed is nil if the answer refuses it; if
 // not, the answer is in its outbox, behind all that was said before.
@@ -54,6 +63,8 @@ func (b *base) hello(r *codec.Request) (*framed, codec.Answer) {
 // serve carries out frames until the connection ends, and returns why it did.
 func (f *framed) serve() error {
 	f.requests.Frames(codec.MaxArgument)
+	f.conn.pause = f.leave
+	defer f.leave()
 	f.nc.SetReadDeadline(time.Time{}) //nolint:errcheck // a dead connection says so when it is read
 	var r codec.Request
 	for {
@@ -72,18 +83,36 @@ func (f *framed) serve() error {
 	}
 }
 
+// enter takes the mutex of the locks, for all requests that one read brought:
+// leave gives it back before the next.
+func (f *framed) enter() {
+	if f.done >= maxRound {
+		f.leave()
+	}
+	f.done++
+	if f.at == 0 {
+		f.at = f.locks.enter()
+	}
+}
+
+// leave gives the mutex back, if the goroutine has it.
+func (f *framed) leave() {
+	if now := f.at; now != 0 {
+		f.at, f.done = 0, 0
+		f.locks.leave(now)
+	}
+}
+
 func (f *framed) request(r *codec.Request) {
-	now := f.locks.enter()
-	f.locks.sessions.Request(now, f.link, r)
-	f.locks.leave(now)
+	f.enter()
+	f.locks.sessions.Request(f.at, f.link, r)
 }
 
 // malformed deals with a frame that cannot be carried out. Without an ID, which
 // is 0 then, it is the end of the link.
 func (f *framed) malformed(id uint64) {
-	now := f.locks.enter()
-	f.locks.sessions.Malformed(now, f.link, id)
-	f.locks.leave(now)
+	f.enter()
+	f.locks.sessions.Malformed(f.at, f.link, id)
 }
 
 // end implements handler. What a session holds outlives its connections anyway.
@@ -101,6 +130,7 @@ func (f *framed) drain(time.Duration) bool { return false }
 // readFrames is Read in session mode: there is no read timeout, because it is
 // the session.Server that ends silent connections.
 func (c *conn) readFrames(p []byte) (int, error) {
+	c.pause()
 	for {
 		if err := c.box.rest(); err != nil {
 			return 0, err
