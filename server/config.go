@@ -69,8 +69,14 @@ type Config struct {
 	// are given up either way.
 	KeepOnDisconnect bool
 
-	// Debug logs every connection and every lease that ran out, at level
-	// debug; Logger must let that level through.
+	// IgnoreProcesses makes no use of it that clients of this machine say which
+	// process they are: what a session holds then runs out by its TTL also when
+	// that process is seen to die. It is for where that proof is none, because
+	// clients name processes whose children do the work.
+	IgnoreProcesses bool
+
+	// Debug logs every connection, every lease that ran out and every place that
+	// a silent session lost, at level debug; Logger must let that level through.
 	Debug bool
 	// Logger gets what operators should know. Nil is slog.Default().
 	Logger *slog.Logger

@@ -18,7 +18,8 @@ const afterlife = time.Minute
 // each, if that named a process of this machine. It is a field of its own
 // beside the locks, because it has goroutines, for which close waits.
 type deaths struct {
-	locks *locks
+	locks  *locks
+	ignore bool // nobody is watched
 
 	mu      sync.Mutex                 // taken before locks.mu, never behind it
 	watches map[codec.SessionID]*watch // guarded by mu, as is closed and what is in them
@@ -39,8 +40,8 @@ type processExit interface {
 	close()
 }
 
-func newDeaths(k *locks) *deaths {
-	return &deaths{locks: k, watches: make(map[codec.SessionID]*watch)}
+func newDeaths(k *locks, ignore bool) *deaths {
+	return &deaths{locks: k, ignore: ignore, watches: make(map[codec.SessionID]*watch)}
 }
 
 // greet calls hello, which begins a session or goes on with one, and from then
@@ -50,7 +51,7 @@ func newDeaths(k *locks) *deaths {
 // or does not exist, and where hello returns false.
 func (d *deaths) greet(nc net.Conn, process string, hello func() (codec.SessionID, bool)) *watch {
 	var exit processExit
-	if process != "" && local(nc) {
+	if process != "" && !d.ignore && local(nc) {
 		exit = openProcess(process)
 	}
 	d.mu.Lock()

@@ -97,6 +97,28 @@ func TestDeathIsAHandOver(t *testing.T) {
 	}
 }
 
+// TestProcessesCanBeIgnored: then there is no proof, whatever clients say, but
+// release-on-close is what the client wants.
+func TestProcessesCanBeIgnored(t *testing.T) {
+	needPidfd(t)
+	s, connect := overTCP(t, server.Config{IgnoreProcesses: true})
+	cmd := victim(t)
+	for key, more := range map[string]string{"kept": "", "released": " release-on-close"} {
+		p := connect()
+		p.hello(t, "process="+process(t, cmd.Process.Pid)+more)
+		p.ask(t, "1 l|"+key+"|0 600")
+		p.token(t, 1)
+		p.nc.Close()
+	}
+	eventually(t, "both have hung up", func() bool { return s.Stats().Connections == 0 })
+	cmd.Process.Kill()
+	cmd.Wait()
+	time.Sleep(50 * time.Millisecond) // for what must not happen
+	if l := s.Stats().Locks; len(l) != 1 || l[0].Key != "kept" {
+		t.Errorf("%v are held", l)
+	}
+}
+
 // TestNoProofOfDeath: for these the TTL goes on.
 func TestNoProofOfDeath(t *testing.T) {
 	needPidfd(t)

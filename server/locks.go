@@ -57,7 +57,7 @@ func newLocks(cfg Config) (*locks, error) {
 			MaxIdle: cfg.GCMaxIdle, PruneInterval: cfg.GCInterval,
 		}),
 	}
-	k.deaths = newDeaths(k)
+	k.deaths = newDeaths(k, cfg.IgnoreProcesses)
 	k.sessions = newSessions(k, cfg.DefaultLeaseTTL)
 	if cfg.Debug {
 		k.debug = cfg.Logger

@@ -2,6 +2,7 @@ package server
 
 import (
 	"cmp"
+	"runtime"
 	"slices"
 	"time"
 
@@ -14,10 +15,11 @@ import (
 const maxRows = 100_000
 
 // Stats reports who holds and who waits: keys in use first, sorted by key, at
-// most 100,000 rows in all. All else stands still while it copies the table,
-// about 0.3 ms for 1,000 keys. So that nobody can slow down the server by
-// asking, reports are made one at a time, and once they take long, for a tenth
-// of the time at most; those who ask in between wait.
+// most 100,000 rows in all. The table is copied in parts, between which others
+// get it, so that a report of a large one is no picture of one instant. So that
+// nobody can slow down the server by asking, reports are made one at a time, and
+// once they take long, for a tenth of the time at most; those who ask in between
+// wait.
 func (s *Server) Stats() codec.ServerStats {
 	s.mu.Lock()
 	report := codec.ServerStats{Connections: len(s.members)}
@@ -36,16 +38,26 @@ func fill(report *codec.ServerStats, keys []table.KeyInfo) {
 	}
 }
 
+// copyPart is how many keys are copied while all else stands still: about 0.1
+// ms.
+const copyPart = 256
+
 // longCopy is what a copy of the table may take without a pause after it.
 const longCopy = 5 * time.Millisecond
 
 func (s *Server) snapshot() []table.KeyInfo {
 	s.reports <- struct{}{}
 	defer func() { <-s.reports }()
-	now := s.locks.enter()
-	keys := s.locks.table.Snapshot(now)
+	began := s.locks.enter()
+	now := began
+	keys := s.locks.table.SnapshotInParts(now, copyPart, func() time.Duration {
+		s.locks.leave(now)
+		runtime.Gosched() // or else those who wait for the mutex would rarely get it
+		now = s.locks.enter()
+		return now
+	})
 	s.locks.leave(now)
-	if took := s.locks.now() - now; took > longCopy {
+	if took := s.locks.now() - began; took > longCopy {
 		pause := time.NewTimer(9 * took)
 		defer pause.Stop()
 		select {

@@ -2,6 +2,7 @@ package table
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"reflect"
 	"slices"
@@ -292,6 +293,55 @@ func TestHeldForLong(t *testing.T) {
 				t.Errorf("granted at %v and held for %v: %q for %v, %t", at, held, name, got, ok)
 			}
 		}
+	}
+}
+
+// TestSnapshotInParts changes the table in each pause, so that keys come and go,
+// and in the end its map is made anew: what stays is seen once.
+func TestSnapshotInParts(t *testing.T) {
+	const stay, pass = 500, 20_000
+	b := newBench(t)
+	o := b.NewOwner(1)
+	for i := range stay {
+		b.ask(lasting(lock(o, fmt.Sprint("stays", i)), time.Hour), Granted)
+	}
+	for i := range pass {
+		b.release(b.ask(lasting(lock(o, fmt.Sprint("goes", i)), time.Hour), Granted))
+	}
+	pauses := 0
+	seen := make(map[string]int)
+	for _, i := range b.SnapshotInParts(b.at, 100, func() time.Duration {
+		pauses++
+		b.ask(lasting(lock(o, fmt.Sprint("comes", pauses)), time.Hour), Granted)
+		if pauses == 100 {
+			b.at += time.Hour / 2 // all that is idle goes
+		}
+		return b.at
+	}) {
+		seen[i.Key]++
+		if i.Key[0] == 's' && i.Holders != 1 {
+			t.Fatalf("%+v", i)
+		}
+	}
+	if b.remade == 0 || pauses < 100 {
+		t.Fatalf("the map was made anew %d times, in %d pauses", b.remade, pauses)
+	}
+	gone := 0
+	for key, n := range seen {
+		if n != 1 {
+			t.Errorf("%s was seen %d times", key, n)
+		}
+		if key[0] == 'g' {
+			gone++
+		}
+	}
+	for i := range stay {
+		if seen[fmt.Sprint("stays", i)] == 0 {
+			t.Errorf("stays%d is missing", i)
+		}
+	}
+	if most := 100 * 100; gone > most {
+		t.Errorf("%d are in the snapshot that were gone before it came to them", gone-most)
 	}
 }
 

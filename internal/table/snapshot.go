@@ -1,6 +1,9 @@
 package table
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // A KeyInfo is what the table knows of a key.
 type KeyInfo struct {
@@ -40,11 +43,27 @@ const MaxShares = 16
 // Snapshot returns what the table knows at the instant now, in no order: who
 // wants one can sort without holding up the table.
 func (t *Table) Snapshot(now time.Duration) []KeyInfo {
+	return t.SnapshotInParts(now, math.MaxInt, nil)
+}
+
+// SnapshotInParts does what Snapshot does, and calls pause after each so many
+// keys, which may let others use the table and returns the instant at which it
+// gives it back. What they change is in the snapshot or not: a key that was
+// known all the time is in it once, as it was at some instant, and one that was
+// not may be missing.
+func (t *Table) SnapshotInParts(now time.Duration, part int, pause func() time.Duration) []KeyInfo {
 	t.Advance(now)
 	all := make([]KeyInfo, 0, t.Keys())
-	for _, m := range t.keys {
+	for k, m := range t.keys {
+		remade, n := t.remade, 0
 		for _, e := range m {
-			all = append(all, e.info(t.now))
+			// If the map was made anew meanwhile, m has what was forgotten since.
+			if t.remade == remade || t.keys[k][e.key] == e {
+				all = append(all, e.info(t.now))
+			}
+			if n++; n%part == 0 {
+				t.Advance(pause())
+			}
 		}
 	}
 	return all

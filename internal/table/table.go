@@ -30,9 +30,10 @@ type Table struct {
 	cfg Config
 	now time.Duration // the latest instant of any call
 
-	keys [kinds]map[string]*entry
-	peak [kinds]int // the most keys since the map was made: maps never shrink
-	idle idleList
+	keys   [kinds]map[string]*entry
+	peak   [kinds]int // the most keys since the map was made: maps never shrink
+	remade int        // counts the maps made anew
+	idle   idleList
 
 	nextPrune time.Duration // no pruning before it
 	deadlines deadlines
@@ -177,4 +178,5 @@ func (t *Table) shrink(k Kind) {
 		anew[key] = e
 	}
 	t.keys[k], t.peak[k] = anew, len(old)
+	t.remade++
 }
