@@ -228,7 +228,11 @@ func ended(ctx context.Context) error {
 // answered, or ErrLocked if the context's end was all that it returned.
 func waitError(ctx context.Context, err error) error {
 	cause := context.Cause(ctx)
-	if !errors.Is(err, ErrUnavailable) && (errors.Is(err, ctx.Err()) || errors.Is(err, cause)) {
+	var held *HeldError
+	switch {
+	case errors.As(err, &held):
+		err = held
+	case !errors.Is(err, ErrUnavailable) && (errors.Is(err, ctx.Err()) || errors.Is(err, cause)):
 		err = ErrLocked
 	}
 	if cause == errWaitOver { //nolint:errorlint // the very value, not one that wraps it

@@ -20,6 +20,18 @@ func heapInUse() uint64 {
 	return m.HeapAlloc
 }
 
+// A keptHold stands for what a backend has of a hold that it keeps alive: 80
+// bytes are dflockd's.
+type keptHold struct {
+	began time.Time
+	_     [56]byte
+}
+
+func newKeptHold() locker.Kept { return &keptHold{began: time.Now()} }
+
+func (h *keptHold) Since() time.Duration    { return time.Since(h.began) }
+func (h *keptHold) Bind(locker.Loser) error { return nil }
+
 // TestHeapOfALease: what one of very many costs, with its place in the
 // keeper's heap and in its session, and neither a goroutine nor a timer. Keys
 // are not counted, because the caller has them anyway.
@@ -32,13 +44,15 @@ func TestHeapOfALease(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		shared bool // one Acquirer for all, as a Mutex and a Semaphore have
+		kept   func() locker.Kept
 		most   uint64
 	}{
-		{"of a primitive", true, 180},
-		{"of Client.Acquire", false, 260},
+		{"of a primitive", true, nil, 180},
+		{"of a primitive that the backend keeps, with what that has of it", true, newKeptHold, 200},
+		{"of Client.Acquire", false, nil, 260},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			g := &granter{session: locker.NewSession(nil)}
+			g := &granter{session: locker.NewSession(nil), kept: c.kept}
 			client := newClient(t, g, locker.WithTTL(time.Hour))
 			a := acquirer(t, client, "k")
 			all := make([]*locker.Lease, leases)
@@ -75,7 +89,16 @@ func TestHeapOfALease(t *testing.T) {
 
 // TestAllocations of the way that every lock takes.
 func TestAllocations(t *testing.T) {
-	g := &granter{session: locker.NewSession(nil)}
+	one := newKeptHold()
+	for name, g := range map[string]*granter{
+		"renewed": {session: locker.NewSession(nil)},
+		"kept":    {kept: func() locker.Kept { return one }},
+	} {
+		t.Run(name, func(t *testing.T) { allocations(t, g) })
+	}
+}
+
+func allocations(t *testing.T, g *granter) {
 	c := newClient(t, g, locker.WithTTL(time.Hour))
 	a := acquirer(t, c, "k")
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -96,6 +119,11 @@ func TestAllocations(t *testing.T) {
 		{"Acquirer.Acquire", 1, func() { cycle(a.Acquire(ctx)) }}, // the lease
 		{"Acquirer.Try", 1, func() { cycle(a.Try(ctx)) }},
 		{"Acquirer.MustAcquire", 1, func() { cycle(a.MustAcquire(), nil) }},
+		{"Release without an end of its context", 1, func() {
+			if err := a.MustAcquire().Release(context.Background()); err != nil {
+				t.Fatal(err)
+			}
+		}},
 		{"Client.Acquire", 2, func() { cycle(c.Acquire(ctx, "k")) }}, // and its Acquirer
 	} {
 		assert.Exactly(t, "allocations of "+m.name+" and Release", testing.AllocsPerRun(1000, m.f), m.want)
@@ -103,6 +131,7 @@ func TestAllocations(t *testing.T) {
 	l, err := a.Acquire(ctx)
 	assert.Sure(t, err)
 	assert.Exactly(t, "allocations of Check", testing.AllocsPerRun(1000, func() { _ = l.Check() }), 0)
+	assert.Exactly(t, "allocations of Left", testing.AllocsPerRun(1000, func() { _ = l.Left() }), 0)
 	assert.Sure(t, l.Release(ctx))
 }
 
@@ -134,6 +163,12 @@ func benchmarkCycles(b *testing.B, c *locker.Client) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// BenchmarkAcquireReleaseKept is of leases that the backend keeps.
+func BenchmarkAcquireReleaseKept(b *testing.B) {
+	one := newKeptHold()
+	benchmarkCycles(b, newClient(b, &granter{kept: func() locker.Kept { return one }}))
 }
 
 func BenchmarkAcquireReleaseParallel(b *testing.B) {

@@ -23,6 +23,13 @@
 // cent of the TTL and 2 ms are taken off for clocks that run at different
 // rates.
 //
+// # Who keeps a lease alive
+//
+// The Client renews leases, many by one call of their backend. A backend may do
+// that itself, for all that it holds by one message (Grant.Kept); then the Client
+// only asks it from when a lease counts, when the stop instant or the deadline
+// comes, and what it promises stays the same.
+//
 // # What it cannot promise
 //
 // A process that was paused does not know it yet when it goes on: between the

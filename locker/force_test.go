@@ -3,6 +3,7 @@ package locker_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -68,6 +69,20 @@ func TestHeldError(t *testing.T) {
 		t.Errorf("a try fails with %v", err)
 	}
 	assert.Matches(t, err, locker.ErrLocked)
+}
+
+// TestHeldErrorOfAWait that its context ended, where the backend says both.
+func TestHeldErrorOfAWait(t *testing.T) {
+	f := newFake()
+	f.acquire = func(ctx context.Context, _ locker.Request) (locker.Grant, error) {
+		<-ctx.Done()
+		return locker.Grant{}, fmt.Errorf("%w: %w", context.Cause(ctx), &locker.HeldError{Holder: "h/7/cron"})
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(time.Millisecond, cancel)
+	_, err := newClient(t, f).Acquire(ctx, "k")
+	assert.Matches(t, err, locker.ErrLocked, context.Canceled)
+	assert.Exactly(t, "error", err.Error(), `distributed: acquire "k" on fake://: context canceled: held by "h/7/cron"`)
 }
 
 // TestErrRevoked is a loss.

@@ -40,16 +40,32 @@ func (l *limit) Err() error {
 
 // limits are those of a Client that are not in use: a channel that is made in a
 // bubble of testing/synctest must not leave it.
-type limits struct{ idle sync.Pool }
+type limits struct {
+	mu   sync.Mutex
+	idle []*limit // at most releasers; guarded by mu
+}
+
+// take returns one that is not in use, or nil.
+func (s *limits) take() *limit {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	last := len(s.idle) - 1
+	if last < 0 {
+		return nil
+	}
+	l := s.idle[last]
+	s.idle = s.idle[:last]
+	return l
+}
 
 // start returns a limit that ends after d.
 func (s *limits) start(d time.Duration) *limit {
-	l, ok := s.idle.Get().(*limit)
-	if ok {
-		l.timer.Reset(d)
-	} else {
+	l := s.take()
+	if l == nil {
 		done := make(chan struct{})
 		l = &limit{done: done, timer: time.AfterFunc(d, func() { close(done) })}
+	} else {
+		l.timer.Reset(d)
 	}
 	l.deadline = time.Now().Add(d)
 	return l
@@ -57,7 +73,12 @@ func (s *limits) start(d time.Duration) *limit {
 
 // stop ends the use of a limit.
 func (s *limits) stop(l *limit) {
-	if l.timer.Stop() {
-		s.idle.Put(l)
+	if !l.timer.Stop() {
+		return // it has ended, or is about to
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.idle) < releasers {
+		s.idle = append(s.idle, l)
 	}
 }
