@@ -1,10 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -33,17 +35,38 @@ func (a *app) rootCommand() *cobra.Command {
 		Long:          "Dlock runs commands under locks that hold across processes and machines, serves\nthose locks, and shows who holds them. Begin with: dlock demo",
 		SilenceUsage:  true,
 		SilenceErrors: true,
+		Version:       version(debug.ReadBuildInfo()),
 		Args:          cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return usagef("no verb given, want one of: %s", strings.Join(verbs(cmd), ", "))
 		},
 	}
+	root.SetVersionTemplate("dlock {{.Version}}\n")
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
-	root.AddCommand(a.demoCommand(), a.serveCommand(), a.runCommand(), a.statsCommand(), a.benchCommand(), a.workerCommand(), a.benchServerCommand())
+	root.AddCommand(a.demoCommand(), a.serveCommand(), a.runCommand(), a.statsCommand(), a.forceCommand(), a.benchCommand(), a.workerCommand(), a.benchServerCommand())
 	return root
+}
+
+// version is what is known of how the tool was built.
+func version(info *debug.BuildInfo, ok bool) string {
+	if !ok {
+		return "of unknown version"
+	}
+	parts := []string{cmp.Or(info.Main.Version, "(devel)")}
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision" && !strings.Contains(parts[0], s.Value[:min(len(s.Value), 12)]):
+			parts = append(parts, s.Value)
+		case s.Key == "vcs.time":
+			parts = append(parts, s.Value)
+		case s.Key == "vcs.modified" && s.Value == "true" && !strings.HasSuffix(parts[0], "+dirty"):
+			parts = append(parts, "modified")
+		}
+	}
+	return strings.Join(append(parts, info.GoVersion), " ")
 }
 
 // verbs lists the commands that users are to know.

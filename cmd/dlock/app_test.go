@@ -2,6 +2,8 @@ package main
 
 import (
 	"errors"
+	"runtime"
+	"runtime/debug"
 	"strings"
 	"testing"
 )
@@ -17,7 +19,7 @@ func TestAppWithoutAVerb(t *testing.T) {
 
 func TestAppHelp(t *testing.T) {
 	out := call(t, toolEnv(), "--help")
-	for _, verb := range []string{"bench", "demo", "run", "serve", "stats"} {
+	for _, verb := range []string{"bench", "demo", "force", "run", "serve", "stats"} {
 		if !strings.Contains(out.stdout, "\n  "+verb+" ") {
 			t.Errorf("no %s in the help:\n%s", verb, out.stdout)
 		}
@@ -27,6 +29,25 @@ func TestAppHelp(t *testing.T) {
 	}
 	if out.code != 0 || out.stderr != "" || strings.Contains(out.stdout, workerVerb) || strings.Contains(out.stdout, benchServerVerb) {
 		t.Errorf("%+v", out)
+	}
+}
+
+func TestAppVersion(t *testing.T) {
+	out := call(t, toolEnv(), "--version")
+	if out.code != 0 || !strings.HasPrefix(out.stdout, "dlock ") || !strings.Contains(out.stdout, runtime.Version()) || out.stderr != "" {
+		t.Errorf("%+v", out)
+	}
+	built := &debug.BuildInfo{GoVersion: "go9", Main: debug.Module{Version: "v1.2.3"}}
+	if got := version(built, true); got != "v1.2.3 go9" {
+		t.Errorf("of a release: %q", got)
+	}
+	built.Main.Version = "(devel)"
+	built.Settings = []debug.BuildSetting{{Key: "vcs.revision", Value: "abc"}, {Key: "vcs.time", Value: "then"}, {Key: "vcs.modified", Value: "true"}}
+	if got := version(built, true); got != "(devel) abc then modified go9" {
+		t.Errorf("of a work tree: %q", got)
+	}
+	if got := version(nil, false); got != "of unknown version" {
+		t.Errorf("of something else: %q", got)
 	}
 }
 

@@ -122,3 +122,17 @@ func TestTLSWithACertificateOfOurOwn(t *testing.T) {
 	start(t, toolEnv(), runSh(url, "exit 3", "--ca", cert, "--cert", cert, "--key", key, "key")...).want(3)
 	start(t, toolEnv(), runSh(url, "exit 3", "-w", "500ms", "--ca", cert, "key")...).want(exitUsage)
 }
+
+func TestAnonymous(t *testing.T) {
+	for url, want := range map[string]string{
+		"dflockd://h":                  "dflockd://h?process=0",
+		"dflockds://h1:1,h2:2?ttl=9s":  "dflockds://h1:1,h2:2?process=0&ttl=9s",
+		"dflockd://h?ttl=9s&process=1": "dflockd://h?ttl=9s&process=1",
+		"etcd://h":                     "etcd://h",
+	} {
+		c := connection{url: url}
+		if c.anonymous(); c.url != want {
+			t.Errorf("%s became %s, want %s", url, c.url, want)
+		}
+	}
+}

@@ -6,6 +6,8 @@
 //	dlock serve --port 6388                a lock server that speaks dflockd's protocol
 //	dlock run backup -- ./backup.sh        the command, while nobody else holds "backup"
 //	dlock stats                            who holds and who waits
+//	dlock force backup                     take "backup" away from whoever holds it
+//	dlock bench                            what locks cost on this machine
 //
 // The server is found through --server, else the environment variable
 // DISTRIBUTED_URL, else at dflockd://127.0.0.1:6388.

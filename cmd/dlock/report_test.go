@@ -43,7 +43,7 @@ func TestRunReport(t *testing.T) {
 		t.Errorf("no such command: %+v", r)
 	}
 	dying, srv := spawn(t)
-	p := start(t, toolEnv(), runSh(dying, "echo ready; sleep 1000", "--json", "key")...)
+	p := start(t, toolEnv(), runSh(dying+"?session=0", "echo ready; sleep 1000", "--json", "key")...)
 	p.expect("ready")
 	srv.kill(syscall.SIGKILL)
 	if r = read(p.want(exitLost)); !r.Acquired || r.ExitCode != exitLost || r.Lost == "" || r.Signal != "SIGTERM" {

@@ -22,6 +22,10 @@ import (
 // must not keep the caller, and the lease runs out without it.
 const releaseTimeout = 2 * time.Second
 
+// lastTryTimeout bounds how long beyond its end a wait goes on to hear who is in
+// the way.
+const lastTryTimeout = 500 * time.Millisecond
+
 const runHelp = `Run waits for the lock on KEY, runs COMMAND while holding it, and exits with the
 command's exit code. With --limit N the command holds one of N slots instead.
 A lock and a semaphore of the same name do not exclude each other, so --limit 1
@@ -33,8 +37,9 @@ the terminal if its input and output are one. It finds in its environment
   DLOCK_TOKEN   the token of the hold, a secret: whoever knows it can release
   DLOCK_FENCE   a number that is larger with each holder of the key; pass it to
                 the resource and let that refuse smaller ones. Empty where
-                holders share the key, and unless the URL says that the servers
-                have fences: dflockd://host:6388?fences=1
+                holders share the key; with servers that know the base protocol
+                only, unless the URL says that they have fences:
+                dflockd://host:6388?fences=1
 
 Signals: INT, TERM, HUP, QUIT and WINCH go to the whole group, USR1 and USR2 to
 the command alone. What was ignored when dlock began (nohup) stays ignored. The
@@ -42,8 +47,9 @@ stop key stops both; continued, the command goes on only if the lock is still
 held. SIGSTOP to dlock alone stops nobody but what would end the command in time.
 
 Loss: a sixth of the lease before it would end without a renewal the group gets
-SIGTERM, and SIGKILL when it ends. If the servers refuse a renewal, or close the
-connection, the lock is gone already: then the second follows within a second.
+SIGTERM, and SIGKILL when it ends. If the servers say that it is gone already, as
+after dlock force, the second follows within a second; on the base protocol the
+end of the connection says so, too.
 When the command ends by itself, what it left behind in its group gets the same
 before the lock is released. Only if dlock itself is killed with SIGKILL is there
 nobody to do that: then, on Linux, the command dies with it, but not what the
@@ -167,7 +173,9 @@ func (a *app) runReported(ctx context.Context, o *runOptions, key string, argv [
 	listen(make(chan os.Signal, 1), syscall.SIGPIPE)
 
 	var out outages
-	client, err := o.conn.open(a, locker.WithTTL(o.ttl), locker.WithWait(o.wait), locker.WithTrace(out.trace(a, o.conn.url)))
+	trace := out.trace(a, o.conn.url)
+	o.conn.anonymous()
+	client, err := o.conn.open(a, locker.WithTTL(o.ttl), locker.WithWait(o.wait), locker.WithTrace(trace))
 	if err != nil {
 		return err
 	}
@@ -206,16 +214,31 @@ func (o *runOptions) acquire(ctx context.Context, c *distributed.Client, key str
 	var wg sync.WaitGroup
 	wg.Go(func() { interrupt(ctx, cancel, signals) })
 	lease, err := o.request(ctx, c, key, o.try)
-	if errors.Is(err, locker.ErrLocked) && out.any.Load() {
-		// The wait may have ended before an answer to the attempt under way:
-		// to say that somebody holds the lock, somebody must have said so.
-		lease, err = o.request(ctx, c, key, true)
+	if errors.Is(err, locker.ErrLocked) && !o.try {
+		lease, err = o.lastTry(ctx, c, key, out, err)
 	}
 	cancel(nil)
 	wg.Wait()
 	var i *interrupted
 	if errors.As(context.Cause(ctx), &i) {
 		return nil, i // closing the client gives the lease back
+	}
+	return lease, err
+}
+
+// lastTry tries once more when the wait is over, to hear who is in the way. An
+// outage makes it necessary: the wait may have ended before an answer to the
+// attempt under way, and to say that somebody holds the lock, somebody must have
+// said so. Otherwise the error of the wait stands if nothing better comes soon.
+func (o *runOptions) lastTry(ctx context.Context, c *distributed.Client, key string, out *outages, waited error) (*distributed.Lease, error) {
+	if out.any.Load() {
+		return o.request(ctx, c, key, true)
+	}
+	ctx, cancel := context.WithTimeout(ctx, lastTryTimeout)
+	defer cancel()
+	lease, err := o.request(ctx, c, key, true)
+	if err != nil && !errors.Is(err, locker.ErrLocked) {
+		return nil, waited
 	}
 	return lease, err
 }
@@ -252,14 +275,19 @@ func (o *runOptions) request(ctx context.Context, c *distributed.Client, key str
 
 // refused turns the error of an acquisition into the tool's.
 func (o *runOptions) refused(key string, err error) error {
-	var i *interrupted
+	var (
+		i    *interrupted
+		held *locker.HeldError
+	)
 	switch {
 	case errors.As(err, &i):
 		return failf(128+int(i.sig), "%s while waiting for %q", i, key)
 	case errors.Is(err, locker.ErrUnavailable):
 		return failf(exitUsage, "%w", err)
+	case errors.As(err, &held):
+		return failf(o.code, "%q is %w", key, held)
 	case errors.Is(err, locker.ErrLocked):
-		return failf(o.code, "%q is held by somebody else", key)
+		return failf(o.code, "%q is %w", key, locker.ErrLocked)
 	}
 	return failf(exitUsage, "%w", err)
 }

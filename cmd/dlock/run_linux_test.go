@@ -13,7 +13,7 @@ import (
 
 func TestRunKilledTakesItsCommandAlong(t *testing.T) {
 	url := serve(t, server.Config{})
-	p := start(t, toolEnv(), runSh(url, `echo $$; exec sleep 1000`, "key")...)
+	p := start(t, toolEnv(), runSh(url, `echo $$; exec sleep 1000`, "--ttl", "1s", "key")...)
 	leader := p.line()
 	p.kill(syscall.SIGKILL)
 	p.wait()

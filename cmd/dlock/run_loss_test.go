@@ -18,6 +18,9 @@ import (
 // stubborn ignores SIGTERM, and so does its child. It prints both process ids.
 const stubborn = `trap '' TERM; echo $$; sh -c 'echo $$; while :; do sleep 1; done'`
 
+// TestRunWhenTheServerDies is about the base protocol, where a lock that depends
+// on a connection is gone with it. In session mode the lease goes on, as when the
+// server hangs.
 func TestRunWhenTheServerDies(t *testing.T) {
 	for name, script := range map[string]string{
 		"listens": `trap 'echo cleaned; exit 0' TERM; echo $$; sh -c 'echo $$; while :; do sleep 0.02; done'`,
@@ -25,7 +28,7 @@ func TestRunWhenTheServerDies(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			url, srv := spawn(t)
-			p := start(t, toolEnv(), runSh(url, script, "--ttl", "60s", "key")...)
+			p := start(t, toolEnv(), runSh(url+"?session=0", script, "--ttl", "60s", "key")...)
 			leader, child := p.line(), p.line()
 			srv.kill(syscall.SIGKILL)
 			began := time.Now()

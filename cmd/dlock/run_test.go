@@ -64,10 +64,11 @@ func TestRunExitCodes(t *testing.T) {
 		{"no such file", runArgs(url, "key", "--", "/no/such/file"), 127, "/no/such/file"},
 		{"not executable", runArgs(url, "key", "--", plain), 126, plain},
 		{"directory", runArgs(url, "key", "--", filepath.Dir(plain)), 126, "permission denied"},
-		{"busy, no wait", runSh(url, "exit 0", "-n", "busy"), 1, `"busy" is held by somebody else`},
+		{"busy, no wait", runSh(url, "exit 0", "-n", "busy"), 1, `"busy" is held by "`},
+		{"busy, base protocol", runSh(url+"?session=0", "exit 0", "-n", "busy"), 1, `"busy" is held by somebody else`},
 		{"busy, own code", runSh(url, "exit 0", "-n", "-E", "42", "busy"), 42, "busy"},
 		{"busy, success", runSh(url, "exit 7", "-n", "-E", "0", "busy"), 0, "busy"},
-		{"busy, waits", runSh(url, "exit 0", "-w", "200ms", "-E", "255", "busy"), 255, "busy"},
+		{"busy, waits", runSh(url, "exit 0", "-w", "200ms", "-E", "255", "busy"), 255, `"busy" is held by "`},
 		{"flags behind the key", runSh(url, "exit 0", "busy", "-n", "-E", "3"), 3, "busy"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -155,13 +156,13 @@ func TestRunTellsTheCommand(t *testing.T) {
 	script := `echo "$DLOCK_KEY ${#DLOCK_TOKEN} ${DLOCK_FENCE:-none}"`
 	env := toolEnv("DLOCK_KEY=outer", "DLOCK_TOKEN=outer", "DLOCK_FENCE=outer")
 
-	p := start(t, env, runSh(url, script, "key")...)
+	p := start(t, env, runSh(url+"?session=0", script, "key")...)
 	p.expect("key 32 none") // a stock server has no fences, and none is invented
 	p.want(0)
 
 	fence := uint64(0)
 	for _, args := range [][]string{{"key"}, {"key"}, {"--limit", "1", "key"}} {
-		p := start(t, env, runSh(url+"?fences=1", script, args...)...)
+		p := start(t, env, runSh(url, script, args...)...)
 		rest, ok := strings.CutPrefix(p.line(), "key 32 ")
 		next, err := strconv.ParseUint(rest, 10, 64)
 		if !ok || err != nil || next <= fence {
@@ -171,7 +172,7 @@ func TestRunTellsTheCommand(t *testing.T) {
 		p.want(0)
 	}
 
-	p = start(t, env, runSh(url+"?fences=1", script, "--limit", "2", "shared")...)
+	p = start(t, env, runSh(url, script, "--limit", "2", "shared")...)
 	p.expect("shared 32 none") // holders that share a key cannot be ordered
 	p.want(0)
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,7 +9,9 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"regexp"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/distributed-go/distributed/server"
@@ -110,6 +113,21 @@ func (s *serveFlags) resolve(f *pflag.FlagSet) error {
 	return nil
 }
 
+// field is how the server names a setting in its errors.
+var field = regexp.MustCompile(`(server: )?Config\.(\w+)`)
+
+// withFlagNames makes flags of the settings that an error names.
+func withFlagNames(text string) string {
+	var flags pflag.FlagSet
+	new(serveFlags).add(&flags)
+	names := make(map[string]string)
+	flags.VisitAll(func(f *pflag.Flag) { names[strings.ReplaceAll(f.Name, "-", "")] = "--" + f.Name })
+	return field.ReplaceAllStringFunc(text, func(named string) string {
+		_, name, _ := strings.Cut(named, "Config.")
+		return cmp.Or(names[strings.ToLower(name)], named)
+	})
+}
+
 // serve serves until a signal or the end of ctx, and drains.
 func (a *app) serve(ctx context.Context, s server.Settings) error {
 	level := slog.LevelInfo
@@ -119,7 +137,7 @@ func (a *app) serve(ctx context.Context, s server.Settings) error {
 	s.Logger = slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: level}))
 	srv, err := server.New(s.Config)
 	if err != nil {
-		return usagef("%w", err)
+		return usagef("%s", withFlagNames(err.Error()))
 	}
 	signals := make(chan os.Signal, 2)
 	listen(signals, ending...)

@@ -93,12 +93,12 @@ func TestServeRefusesBadUsage(t *testing.T) {
 		{"DFLOCKD_PORT=many", nil, "DFLOCKD_PORT"},
 		{"", []string{"--default-lease-ttl", "-1"}, "want a number of seconds"},
 		{"", []string{"--default-lease-ttl", "soon"}, "want a number of seconds"},
-		{"", []string{"--default-lease-ttl", "0.5"}, "at least 1s"},
-		{"", []string{"--max-locks", "-1"}, "must not be negative"},
+		{"", []string{"--default-lease-ttl", "0.5"}, "--default-lease-ttl is 500ms and must be at least 1s"},
+		{"", []string{"--max-locks", "-1"}, "--max-locks is -1 and must not be negative"},
 		{"", []string{"--auto-release-on-disconnect", "--no-auto-release-on-disconnect"}, "exclude each other"},
-		{"", []string{"--auth-token", "a", "--auth-token-file", "b"}, "not both"},
+		{"", []string{"--auth-token", "a", "--auth-token-file", "b"}, "set one of --auth-token and --auth-token-file, not both"},
 		{"", []string{"--auth-token-file", "/no/such/file"}, "/no/such/file"},
-		{"", []string{"--tls-cert", "cert.pem"}, "together"},
+		{"", []string{"--tls-cert", "cert.pem"}, "--tls-cert and --tls-key are needed together"},
 		{"", []string{"extra"}, "extra"},
 	} {
 		out := call(t, toolEnv(c.env), append([]string{"serve"}, c.args...)...)
@@ -150,7 +150,7 @@ func TestServeDrains(t *testing.T) {
 
 func TestServeEndsAtOnceAtASecondSignal(t *testing.T) {
 	url, srv := spawn(t, "--shutdown-timeout", "1000")
-	p := start(t, toolEnv(), runSh(url, "echo holds; exec sleep 1000", "key")...)
+	p := start(t, toolEnv(), runSh(url, "echo holds; exec sleep 1000", "--ttl", "2s", "key")...)
 	p.expect("holds")
 	srv.kill(syscall.SIGTERM)
 	srv.kill(syscall.SIGINT)
@@ -162,7 +162,7 @@ func TestServeEndsAtOnceAtASecondSignal(t *testing.T) {
 
 func TestServeEndsAfterTheShutdownTimeout(t *testing.T) {
 	url, srv := spawn(t, "--shutdown-timeout", "0.1")
-	p := start(t, toolEnv(), runSh(url, "echo holds; exec sleep 1000", "key")...)
+	p := start(t, toolEnv(), runSh(url, "echo holds; exec sleep 1000", "--ttl", "2s", "key")...)
 	p.expect("holds")
 	srv.kill(syscall.SIGTERM)
 	srv.want(0)
@@ -178,7 +178,7 @@ func TestServeHelpShowsNoSecret(t *testing.T) {
 
 func TestServeKeepsOnDisconnect(t *testing.T) {
 	url, _ := spawn(t, "--no-auto-release-on-disconnect", "--default-lease-ttl", "60")
-	p := start(t, toolEnv(), runSh(url, "echo holds; exec sleep 1000", "key")...)
+	p := start(t, toolEnv(), runSh(url, "echo holds; exec sleep 1000", "--ttl", "2s", "key")...)
 	p.expect("holds")
 	p.kill(syscall.SIGKILL)
 	p.wait()

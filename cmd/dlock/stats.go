@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -26,18 +28,21 @@ func (a *app) statsCommand() *cobra.Command {
 		Use:   "stats",
 		Short: "Show who holds and who waits",
 		Long: `Stats shows every key that the servers know, who holds it and who waits for it.
-OWNER is the number of the holder's connection at its server; LEFT is what is
-left of the lease unless it is renewed, and IDLE the time since the last holder.
+OWNER is what a lock's holder calls itself, which is host/pid/program unless it
+chose otherwise, else the number of its connection at its server. HELD is for how
+long it has had the lock, LEFT what is left of the lease unless it is renewed,
+and IDLE the time since the last holder.
 
-Exit code: 0, or 125 on bad usage or if a server could not be reached.`,
+Exit code: 0, or 125 on bad usage or if a server could not be reached; what the
+others know is printed all the same.`,
 		Example: examples("dlock stats", "dlock stats --json | jq '.keys[] | select(.waiters > 0)'"),
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			report, err := a.inspect(cmd.Context(), &conn)
-			if err != nil {
+			if err != nil && len(report.Keys) == 0 {
 				return err
 			}
-			return printReport(a.stdout, report, asJSON)
+			return cmp.Or(printReport(a.stdout, report, asJSON), err)
 		},
 	}
 	conn.addFlags(a, cmd.Flags())
@@ -45,6 +50,8 @@ Exit code: 0, or 125 on bad usage or if a server could not be reached.`,
 	return cmd
 }
 
+// inspect returns what the servers report. With an error it is what those
+// report that could be reached.
 func (a *app) inspect(ctx context.Context, conn *connection) (locker.Report, error) {
 	client, err := conn.open(a)
 	if err != nil {
@@ -53,9 +60,13 @@ func (a *app) inspect(ctx context.Context, conn *connection) (locker.Report, err
 	defer client.Close()
 	ctx, cancel := context.WithTimeout(ctx, statsTimeout)
 	defer cancel()
-	report, err := client.Inspect(ctx)
+	inspector, ok := client.Backend().(locker.Inspector)
+	if !ok {
+		return locker.Report{}, failf(exitUsage, "%s: %w", client.Backend(), errors.ErrUnsupported)
+	}
+	report, err := inspector.Inspect(ctx) // Client.Inspect returns all or nothing
 	if err != nil {
-		return locker.Report{}, failf(exitUsage, "%w", err)
+		return report, failf(exitUsage, "%w", err)
 	}
 	return report, nil
 }
@@ -80,10 +91,10 @@ func printReport(w *os.File, r locker.Report, asJSON bool) error {
 
 func printTable(w io.Writer, r locker.Report) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "KIND\tKEY\tHOLDERS\tLIMIT\tWAITERS\tOWNER\tLEFT\tIDLE\tSERVER")
+	fmt.Fprintln(t, "KIND\tKEY\tHOLDERS\tLIMIT\tWAITERS\tOWNER\tHELD\tLEFT\tIDLE\tSERVER")
 	for _, k := range r.Keys {
-		fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%d\t%s\t%s\t%s\t%s\n", k.Kind, k.Key, k.Holders, count(k.Limit), k.Waiters,
-			orDash(k.Owner), orDash(span(k.ExpiresIn)), orDash(span(k.Idle)), orDash(k.Server))
+		fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%d\t%s\t%s\t%s\t%s\t%s\n", k.Kind, k.Key, k.Holders, count(k.Limit), k.Waiters,
+			orDash(cmp.Or(k.Name, k.Owner)), orDash(span(k.HeldFor)), orDash(span(k.ExpiresIn)), orDash(span(k.Idle)), orDash(k.Server))
 	}
 	if err := t.Flush(); err != nil {
 		return err

@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -29,16 +31,20 @@ func TestStats(t *testing.T) {
 	out := call(t, toolEnv("DISTRIBUTED_URL="+url), "stats")
 	rows := make(map[string][]string)
 	for line := range strings.Lines(out.stdout) {
-		if f := strings.Fields(line); len(f) == 9 {
+		if f := strings.Fields(line); len(f) == 10 {
 			rows[f[1]] = f
 		}
 	}
 	address := strings.TrimPrefix(url, "dflockd://")
+	name := inspect(t, url, "lock", "held").Name
+	if pid := strconv.Itoa(os.Getpid()); !strings.Contains(name, "/"+pid+"/") {
+		t.Errorf("the holder is called %q, want our own id %s in it", name, pid)
+	}
 	for key, want := range map[string][]string{ // "?" is anything but -
-		"KEY":   {"KIND", "KEY", "HOLDERS", "LIMIT", "WAITERS", "OWNER", "LEFT", "IDLE", "SERVER"},
-		"held":  {"lock", "held", "1", "1", "1", "?", "?", "-", address},
-		"idle":  {"lock", "idle", "0", "1", "0", "-", "-", "", address},
-		"slots": {"semaphore", "slots", "1", "5", "0", "-", "-", "-", address},
+		"KEY":   {"KIND", "KEY", "HOLDERS", "LIMIT", "WAITERS", "OWNER", "HELD", "LEFT", "IDLE", "SERVER"},
+		"held":  {"lock", "held", "1", "1", "1", name, "?", "?", "-", address},
+		"idle":  {"lock", "idle", "0", "1", "0", "-", "-", "-", "", address},
+		"slots": {"semaphore", "slots", "1", "5", "0", "-", "-", "-", "-", address},
 	} {
 		got := rows[key]
 		for i, w := range want {
@@ -69,6 +75,19 @@ func TestStatsOfNothingIsAList(t *testing.T) {
 	out := call(t, toolEnv(), "stats", "--server", serve(t, server.Config{}), "--json")
 	if !strings.Contains(out.stdout, `"keys": []`) {
 		t.Errorf("%+v, want an empty list and not null", out)
+	}
+}
+
+// TestStatsOfHalf has one of two servers down.
+func TestStatsOfHalf(t *testing.T) {
+	url := serve(t, server.Config{})
+	defer hold(t, url, "held")()
+	both := url + "," + strings.TrimPrefix(nobody(t), "dflockd://")
+	for _, args := range [][]string{nil, {"--json"}} {
+		out := call(t, toolEnv(), append([]string{"stats", "--server", both}, args...)...)
+		if out.code != exitUsage || !strings.Contains(out.stdout, "held") || !strings.Contains(out.stderr, "refused") {
+			t.Errorf("stats %q with half of the servers: %+v", args, out)
+		}
 	}
 }
 

@@ -102,6 +102,7 @@ func (r *report) Markdown() string {
 		fmt.Fprintf(&b, "Other processes used %.0f %% of the CPU time that was used.\n", 100**r.Others)
 	}
 	b.WriteString("Medians of blocks that took turns in random order, with quartiles; a pair is a lock and an unlock.\n")
+	b.WriteString("*Stuck* counts goroutines that had waited 5 s after all others had gone home, and were cancelled.\n")
 	for _, n := range r.Noisy {
 		fmt.Fprintf(&b, "\n**To be discarded:** %s. The machine was too busy.\n", n)
 	}
@@ -166,7 +167,7 @@ func (m *measured) cpu() string {
 func stuck(m *measured) string {
 	s := m.Value.String()
 	if m.Stuck > 0 {
-		s += fmt.Sprintf(", %d waited for ever", m.Stuck)
+		s += fmt.Sprintf(", %d stuck", m.Stuck)
 	}
 	return s
 }

@@ -93,42 +93,40 @@ func (s *stage) ownMutexes() *brawl {
 	return b
 }
 
-// writes is the weight of a writer: all there is.
-const writes = 1 << 30
-
 // readWrite is readers and writers of one key, in a mix of so many readers of a
 // hundred.
 func (s *stage) readWrite(ctx context.Context, percent int) *brawl {
-	b := &brawl{name: fmt.Sprintf("%d goroutines, one key, %d%% readers", few, percent), label: fmt.Sprintf("RW, %d%% readers", percent), shared: true}
-	sem := distributed.NewSemaphore(s.client, key("rw", percent), writes)
+	b := &brawl{name: fmt.Sprintf("%d goroutines, one key, %d%% readers", few, percent), label: fmt.Sprintf("RWMutex, %d%% readers", percent), shared: true}
 	for range few {
-		b.locks = append(b.locks, &weighted{sem: sem, percent: percent})
+		b.locks = append(b.locks, &readWriter{rw: distributed.NewRWMutex(s.client, key("rw", percent)), percent: percent})
 	}
 	// Whether the servers know weights is for them to say.
-	l, err := sem.Acquire(ctx, writes)
-	if err == nil {
-		err = l.Release(ctx)
+	probe := distributed.NewRWMutex(s.client, key("rw", percent))
+	if b.missing = probe.LockContext(ctx); b.missing == nil {
+		b.missing = probe.UnlockContext(ctx)
 	}
-	b.missing = err
 	return b
 }
 
-// weighted reads or writes, as chance will have it.
-type weighted struct {
-	sem     *distributed.Semaphore
+// A readWriter reads or writes, as chance will have it.
+type readWriter struct {
+	rw      *distributed.RWMutex
 	percent int
-	lease   *locker.Lease
+	reads   bool
 }
 
-// Lock acquires.
-func (w *weighted) Lock(ctx context.Context) (err error) {
-	weight := int64(writes)
-	if rand.IntN(100) < w.percent {
-		weight = 1
+// Lock locks.
+func (w *readWriter) Lock(ctx context.Context) error {
+	if w.reads = rand.IntN(100) < w.percent; w.reads {
+		return w.rw.RLockContext(ctx)
 	}
-	w.lease, err = w.sem.Acquire(ctx, weight)
-	return err
+	return w.rw.LockContext(ctx)
 }
 
-// Unlock releases.
-func (w *weighted) Unlock(ctx context.Context) error { return w.lease.Release(ctx) }
+// Unlock unlocks.
+func (w *readWriter) Unlock(ctx context.Context) error {
+	if w.reads {
+		return w.rw.RUnlockContext(ctx)
+	}
+	return w.rw.UnlockContext(ctx)
+}
