@@ -1,6 +1,6 @@
 // Package e2e tests and measures the whole: lock servers, clients and workers
-// as real processes, which are killed, stopped and compared with a bare echo. It
-// has no code to import and is never released.
+// as real processes, which are killed, stopped, cut off from each other and
+// compared with a bare echo. It has no code to import and is never released.
 //
 // The test binary runs itself again as those processes, so that Go alone is
 // needed. They never outlive it. What is measured is printed by

@@ -19,8 +19,8 @@ import (
 
 var (
 	killRuns    = newSize("kill-runs", 8, 20, "servers to kill under a holder")
-	freezeRuns  = newSize("freeze-runs", 1, 5, "servers to freeze for each TTL, at once")
-	longestLoss = 2 * time.Second
+	freezeRuns  = newSize("freeze-runs", 1, 5, "servers to stop for each TTL and kind, at once")
+	longestLoss = 5 * time.Second
 )
 
 // slack is how much later than at its deadline the channel of a lease may close.
@@ -39,21 +39,35 @@ func slack() time.Duration {
 const clockReading = 50 * time.Microsecond
 
 // TestMeasureLossKilled kills servers and takes the time until the holder
-// knows.
+// knows: with the base protocol at once, because the connection was the lease;
+// in session mode when there is a server again, which does not know it.
 func TestMeasureLossKilled(t *testing.T) {
-	var took figures.Sample
-	for range killRuns.get() {
-		took = append(took, killUnderHolder(t).Seconds()*1000)
+	table := figures.NewTable("server killed, until Lost closes", "runs", "median ms", "least", "greatest")
+	for _, again := range []bool{false, true} {
+		var took figures.Sample
+		for range killRuns.get() {
+			took = append(took, ms(killUnderHolder(t, again)))
+		}
+		what := "base protocol"
+		if again {
+			what = "session mode, server started again"
+		}
+		table.Row(what, len(took), took.Median(), took.Quantile(0), took.Quantile(1))
 	}
-	table := figures.NewTable("server killed", "runs", "median ms", "least", "greatest")
-	table.Row("until Lost closes", len(took), took.Median(), took.Quantile(0), took.Quantile(1))
 	show(t, table)
 }
 
-func killUnderHolder(t *testing.T) time.Duration {
+// killUnderHolder kills a server, starts it again if the client is in session
+// mode, and returns how long after the kill, or after the new server was ready,
+// the lease was lost.
+func killUnderHolder(t *testing.T, session bool) time.Duration {
 	t.Helper()
 	s := startServer(t)
-	c := open(t, s.url(), locker.WithTTL(10*time.Second))
+	url := s.baseURL()
+	if session {
+		url = s.url()
+	}
+	c := open(t, url, locker.WithTTL(time.Minute))
 	lease, err := c.Acquire(t.Context(), "key")
 	must(t, err)
 	lost := lease.Lost()
@@ -63,6 +77,12 @@ func killUnderHolder(t *testing.T) time.Duration {
 
 	began := time.Now()
 	must(t, s.Signal(syscall.SIGKILL))
+	if session {
+		s.Kill()
+		must(t, lease.Check())
+		startServerAt(t, s.addr)
+		began = time.Now()
+	}
 	select {
 	case <-lost:
 	case <-time.After(longestLoss):
@@ -78,34 +98,56 @@ func killUnderHolder(t *testing.T) time.Duration {
 	return took
 }
 
-// TestMeasureLossFrozen stops servers, whose connections stay open and silent,
-// and sees that no holder believes for longer than its deadline.
-func TestMeasureLossFrozen(t *testing.T) {
+// TestMeasureLossByDeadline stops servers, whose connections stay open and
+// silent, and kills them for good, and sees that no holder believes for longer
+// than its deadline.
+func TestMeasureLossByDeadline(t *testing.T) {
 	ttls := []time.Duration{time.Second}
 	if *full {
 		ttls = append(ttls, 4*time.Second, 10*time.Second)
 	}
-	var wg sync.WaitGroup
-	frozen := make([][]*frozenHold, len(ttls))
-	for i, ttl := range ttls {
-		for range freezeRuns.get() {
-			h := acquireToFreeze(t, ttl)
-			frozen[i] = append(frozen[i], h)
-			wg.Go(h.run)
+	kinds := []struct {
+		what string
+		url  func(*lockServer) string
+		stop func(*lockServer) error
+	}{
+		{"stopped, base protocol", (*lockServer).baseURL, func(s *lockServer) error { return s.Freeze() }},
+		{"stopped, session mode", (*lockServer).url, func(s *lockServer) error { return s.Freeze() }},
+		{"killed, session mode", (*lockServer).url, func(s *lockServer) error { return s.Signal(syscall.SIGKILL) }},
+	}
+	type group struct {
+		what  string
+		ttl   time.Duration
+		holds []*frozenHold
+	}
+	var (
+		wg     sync.WaitGroup
+		groups []group
+	)
+	for _, k := range kinds {
+		for _, ttl := range ttls {
+			g := group{what: k.what, ttl: ttl}
+			for range freezeRuns.get() {
+				h := acquireToFreeze(t, ttl, k.url)
+				h.stop = k.stop
+				g.holds = append(g.holds, h)
+				wg.Go(h.run)
+			}
+			groups = append(groups, g)
 		}
 	}
 	wg.Wait()
-	table := figures.NewTable("server frozen, TTL", "runs", "Lost after freezing, s", "Lost after the deadline, ms", "latest",
+	table := figures.NewTable("server gone silent", "TTL", "runs", "Lost after that, s", "Lost after the deadline, ms", "latest",
 		"Check fails after the deadline, ms", "latest")
-	for i, ttl := range ttls {
+	for _, g := range groups {
 		var after, late, checked figures.Sample
-		for _, h := range frozen[i] {
+		for _, h := range g.holds {
 			h.judge(t)
 			after = append(after, h.lost.Sub(h.frozen).Seconds())
-			late = append(late, h.lost.Sub(h.deadline).Seconds()*1000)
-			checked = append(checked, h.failed.Sub(h.deadline).Seconds()*1000)
+			late = append(late, ms(h.lost.Sub(h.deadline)))
+			checked = append(checked, ms(h.failed.Sub(h.deadline)))
 		}
-		table.Row(ttl, len(after), after, late.Median(), late.Quantile(1), checked.Median(), checked.Quantile(1))
+		table.Row(g.what, g.ttl, len(after), after, late.Median(), late.Quantile(1), checked.Median(), checked.Quantile(1))
 	}
 	show(t, table)
 }
@@ -114,6 +156,7 @@ func TestMeasureLossFrozen(t *testing.T) {
 type frozenHold struct {
 	server *lockServer
 	lease  *distributed.Lease
+	stop   func(*lockServer) error
 
 	frozen   time.Time // after the server was stopped
 	deadline time.Time // that the lease reported then
@@ -123,21 +166,21 @@ type frozenHold struct {
 	err      error
 }
 
-func acquireToFreeze(t *testing.T, ttl time.Duration) *frozenHold {
+func acquireToFreeze(t *testing.T, ttl time.Duration, url func(*lockServer) string) *frozenHold {
 	t.Helper()
 	s := startServer(t)
-	c := open(t, s.url(), locker.WithTTL(ttl))
+	c := open(t, url(s), locker.WithTTL(ttl))
 	lease, err := c.Acquire(t.Context(), "key")
 	must(t, err)
 	return &frozenHold{server: s, lease: lease}
 }
 
-// run freezes the server at some instant between two renewals and watches the
+// run stops the server at some instant between two renewals and watches the
 // lease until it is lost.
 func (h *frozenHold) run() {
 	lost := h.lease.Lost()
 	time.Sleep(rand.N(h.lease.TTL())) // real time, as all of this: another process is stopped
-	if h.err = h.server.Freeze(); h.err != nil {
+	if h.err = h.stop(h.server); h.err != nil {
 		return
 	}
 	h.frozen = time.Now()

@@ -27,6 +27,9 @@ func TestMain(m *testing.M) {
 		"stock":     stockRole,
 		"echo":      echoRole,
 		"canceller": cancellerRole,
+		"believer":  believerRole,
+		"crowd":     crowdRole,
+		"holder":    holderRole,
 		"keeper":    keeperRole,
 		"worker":    workerRole,
 	})
@@ -66,8 +69,14 @@ type lockServer struct {
 // startServer starts a server of this project, in its own settings.
 func startServer(t testing.TB) *lockServer {
 	t.Helper()
+	return startServerAt(t, "127.0.0.1:0")
+}
+
+// startServerAt starts one at an address.
+func startServerAt(t testing.TB, addr string) *lockServer {
+	t.Helper()
 	s := new(lockServer)
-	s.Process = proc.Start(t, "server", nil, &s.addr)
+	s.Process = proc.Start(t, "server", addr, &s.addr)
 	return s
 }
 
@@ -84,7 +93,11 @@ func serverRole(c *proc.Child) error {
 	if err != nil {
 		return err
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	var addr string
+	if err := c.Args(&addr); err != nil {
+		return err
+	}
+	ln, err := net.Listen("tcp", addr)
 	if err != nil {
 		return err
 	}
@@ -123,6 +136,9 @@ func echoRole(c *proc.Child) error {
 
 // url is what clients of a server of this project open.
 func (s *lockServer) url() string { return "dflockd://" + s.addr + "?fences=1" }
+
+// baseURL is what those open that are to speak the base protocol with it.
+func (s *lockServer) baseURL() string { return s.url() + "&session=0" }
 
 // open opens a client that is closed when the test ends, and silent: what goes
 // wrong here is meant to.
