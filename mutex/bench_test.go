@@ -103,3 +103,16 @@ func contend(b *testing.B, mu sync.Locker) {
 	}
 	wg.Wait()
 }
+
+// BenchmarkLocalHandover is Lock and Unlock by 16 goroutines that share one
+// Mutex with local hand-over.
+func BenchmarkLocalHandover(b *testing.B) {
+	for _, backend := range backends {
+		b.Run(backend.name, func(b *testing.B) {
+			d, _ := backend.open(b)
+			c := locker.New(d)
+			defer c.Close()
+			contend(b, mutex.New(c, "k").WithLocalHandover(1000))
+		})
+	}
+}

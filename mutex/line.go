@@ -88,6 +88,16 @@ func (l *line) giveUp(w *waiter) bool {
 	return true
 }
 
+// shift takes the first waiter out of the line, for one who has it alone and
+// gives its own turn away, or returns nil.
+func (l *line) shift() *waiter {
+	w := l.first
+	if w != nil {
+		l.remove(w)
+	}
+	return w
+}
+
 func (l *line) remove(w *waiter) {
 	if w.previous == nil {
 		l.first = w.next

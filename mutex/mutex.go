@@ -5,6 +5,7 @@ package mutex
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 
 	"github.com/distributed-go/distributed/locker"
@@ -28,6 +29,8 @@ var _ sync.Locker = (*Mutex)(nil)
 // A lease that is lost does not unlock the Mutex for other goroutines: only the
 // Unlock of its holder does.
 type Mutex struct {
+	client   *locker.Client // that of New, as opts are
+	opts     []locker.Option
 	acquirer *locker.Acquirer // nil if err is set
 	err      error            // what was wrong with the arguments of New
 
@@ -45,7 +48,8 @@ type Mutex struct {
 	// queue would wait for each other.
 	queue, turn line
 
-	limits limits // of Unlocks
+	handover handover // nothing unless WithLocalHandover made m
+	limits   limits   // of Unlocks
 }
 
 // A holder is who has the turn.
@@ -62,8 +66,14 @@ func New(c *locker.Client, key string, opts ...locker.Option) *Mutex {
 	if c == nil {
 		panic("distributed: mutex.New with a nil Client")
 	}
-	a, err := c.Acquirer(locker.Request{Kind: locker.Exclusive, Key: key, Limit: 1, Weight: 1}, opts...)
-	return &Mutex{acquirer: a, err: err}
+	m := &Mutex{client: c, opts: slices.Clone(opts)}
+	m.prepare(locker.Request{Kind: locker.Exclusive, Key: key, Limit: 1, Weight: 1})
+	return m
+}
+
+// prepare prepares to lock by requests of one kind.
+func (m *Mutex) prepare(req locker.Request) {
+	m.acquirer, m.err = m.client.Acquirer(req, m.opts...)
 }
 
 // Do calls f while it holds m, and is the form to prefer. The one context
@@ -92,8 +102,8 @@ func (m *Mutex) Do(ctx context.Context, f func(ctx context.Context) error) error
 // LockContext where waiting must have an end.
 func (m *Mutex) Lock() {
 	m.mustBeReady()
-	m.enter(context.Background())
-	locked := false
+	handed, _ := m.enter(context.Background())
+	locked := handed != nil
 	defer func() {
 		if !locked {
 			m.exit() // MustAcquire panicked
@@ -122,8 +132,12 @@ func (m *Mutex) lock(ctx context.Context) (*locker.Lease, error) {
 	}
 	ctx, cancel := m.acquirer.Bound(ctx)
 	defer cancel()
-	if !m.enter(ctx) {
+	handed, ok := m.enter(ctx)
+	switch {
+	case !ok:
 		return nil, m.acquirer.Interrupted(ctx, "lock")
+	case handed != nil:
+		return handed, nil
 	}
 	for {
 		l, err := m.acquirer.Acquire(ctx)
@@ -178,11 +192,12 @@ func (m *Mutex) TryLockContext(ctx context.Context) error {
 // the background until it is answered or the lease has run out.
 func (m *Mutex) Unlock() {
 	m.mustBeReady()
-	l := m.open(nil)
-	if l == nil {
+	switch l, handed := m.open(nil); {
+	case l == nil:
 		panic(m.acquirer.Error("unlock", locker.ErrNotHeld))
+	case !handed:
+		m.release(l)
 	}
-	m.release(l)
 }
 
 // UnlockContext unlocks m and says how that went: the error matches
@@ -195,11 +210,13 @@ func (m *Mutex) UnlockContext(ctx context.Context) error {
 	if err := m.ready(); err != nil {
 		return err // never locked
 	}
-	l := m.open(nil)
-	if l == nil {
+	switch l, handed := m.open(nil); {
+	case l == nil:
 		return m.acquirer.Error("unlock", locker.ErrNotHeld)
+	case !handed:
+		return l.Release(ctx)
 	}
-	return l.Release(ctx)
+	return nil
 }
 
 // Lease returns the current holder's lease, and nil if m is not locked. It

@@ -40,11 +40,11 @@ func TestRandomUse(t *testing.T) {
 			var wg, faults sync.WaitGroup
 			var processes []*process
 			stop := make(chan struct{})
-			for range 2 {
+			for _, handovers := range []int{0, 3} {
 				b := s.Backend()
 				c := locker.New(b, locker.WithTTL(ttl), locker.WithLogger(slog.New(slog.DiscardHandler)))
 				defer c.Close()
-				p := &process{t: t, backend: b, mu: mutex.New(c, "k"), held: &held}
+				p := &process{t: t, backend: b, mu: mutex.New(c, "k").WithLocalHandover(handovers), held: &held}
 				processes = append(processes, p)
 				for range goroutines {
 					wg.Go(func() {

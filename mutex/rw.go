@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/distributed-go/distributed/locker"
@@ -79,17 +80,20 @@ func NewRW(c *locker.Client, key string, opts ...locker.Option) *RW {
 	if c == nil {
 		panic("distributed: mutex.NewRW with a nil Client")
 	}
-	m := &RW{writer: Mutex{direct: true}}
-	if m.writer.err = checkRWKey(c, key); m.writer.err != nil {
-		return m
+	m := &RW{writer: Mutex{client: c, opts: slices.Clone(opts), direct: true}}
+	if m.writer.err = checkRWKey(c, key); m.writer.err == nil {
+		m.prepare(locker.Request{Kind: locker.Counting, Key: RWPrefix + key, Limit: RWLimit, Weight: RWLimit})
 	}
-	req := locker.Request{Kind: locker.Counting, Key: RWPrefix + key, Limit: RWLimit, Weight: RWLimit}
-	if m.writer.acquirer, m.writer.err = c.Acquirer(req, opts...); m.writer.err != nil {
-		return m
-	}
-	req.Weight = 1
-	m.reader, m.writer.err = c.Acquirer(req, opts...)
 	return m
+}
+
+// prepare prepares to lock, for writing by the given requests.
+func (m *RW) prepare(req locker.Request) {
+	if m.writer.prepare(req); m.writer.err != nil {
+		return
+	}
+	req.Weight, req.Fences = 1, 0
+	m.reader, m.writer.err = m.writer.client.Acquirer(req, m.writer.opts...)
 }
 
 // checkRWKey returns why a key is not one of an RW.

@@ -363,14 +363,21 @@ func TestRWFence(t *testing.T) {
 	}
 }
 
+// onBaseProtocol returns a client that speaks the base protocol of dflockd, to
+// nobody.
+func onBaseProtocol(t *testing.T) *locker.Client {
+	t.Helper()
+	b, err := dflockd.New([]string{"127.0.0.1:1"}, dflockd.WithBaseProtocol(), dflockd.WithFences())
+	assert.Sure(t, err)
+	c := locker.New(b)
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
 // TestRWOnTheBaseProtocol: a writer is told at once that the backend has no
 // weights. Nothing is sent: there is no server.
 func TestRWOnTheBaseProtocol(t *testing.T) {
-	b, err := dflockd.New([]string{"127.0.0.1:1"})
-	assert.Sure(t, err)
-	c := locker.New(b)
-	defer c.Close()
-	mu := mutex.NewRW(c, "k")
+	mu := mutex.NewRW(onBaseProtocol(t), "k")
 	assert.Matches(t, mu.LockContext(t.Context()), errors.ErrUnsupported)
 	assert.Matches(t, mu.TryLockContext(t.Context()), errors.ErrUnsupported)
 	assert.Matches(t, mu.Do(t.Context(), func(context.Context) error { return nil }), errors.ErrUnsupported)

@@ -60,11 +60,11 @@ func rwRandomUse(t *testing.T, breaks bool) {
 	var world house
 	var wg, faults sync.WaitGroup
 	stop := make(chan struct{})
-	for range processes {
+	for i := range processes {
 		b := s.Backend()
 		c := locker.New(b, locker.WithTTL(ttl), locker.WithLogger(slog.New(slog.DiscardHandler)))
 		defer c.Close()
-		p := &rwProcess{process: process{t: t, backend: b}, rw: mutex.NewRW(c, "k")}
+		p := &rwProcess{process: process{t: t, backend: b}, rw: mutex.NewRW(c, "k").WithLocalHandover(i * 3)}
 		if breaks {
 			faults.Go(func() { p.breakConnections(stop) })
 		} else {

@@ -6,10 +6,17 @@ import (
 	"github.com/distributed-go/distributed/locker"
 )
 
-// enter waits to be first of those that share m. It returns false if ctx ended
-// before.
-func (m *Mutex) enter(ctx context.Context) bool {
-	return ctx.Err() == nil && (m.direct || m.join(ctx, &m.queue, false))
+// enter waits to be first of those that share m, until ctx ends. It returns false
+// if that was before; and a lease if one was handed over, which then is that of m
+// already.
+func (m *Mutex) enter(ctx context.Context) (handed *locker.Lease, ok bool) {
+	switch {
+	case ctx.Err() != nil:
+		return nil, false
+	case m.direct:
+		return nil, true
+	}
+	return m.join(ctx, &m.queue, false)
 }
 
 // tryEnter is enter for those who do not wait.
@@ -26,22 +33,31 @@ func (m *Mutex) exit() {
 	}
 }
 
-// join waits in a line until ctx ends. It returns false if it ended before.
-func (m *Mutex) join(ctx context.Context, l *line, shares bool) bool {
+// join waits in a line until ctx ends. It returns false if it ended before, and
+// with the turn a lease if one was handed over.
+func (m *Mutex) join(ctx context.Context, l *line, shares bool) (handed *locker.Lease, ok bool) {
 	m.mu.Lock()
 	w := l.enter(shares)
 	m.mu.Unlock()
 	if w == nil {
-		return true
+		return nil, true
+	}
+	done := ctx.Done()
+	if done == nil {
+		return <-w.turn, true // for half the price of a select
 	}
 	select {
-	case <-w.turn:
-		return true
-	case <-ctx.Done():
+	case handed = <-w.turn:
+		return handed, true
+	case <-done:
 	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	return !l.giveUp(w) // else its turn came at the same time
+	gone := l.giveUp(w)
+	m.mu.Unlock()
+	if gone {
+		return nil, false
+	}
+	return <-w.turn, true // it came at the same time
 }
 
 // leave lets the next in a line go on.
@@ -55,7 +71,7 @@ func (m *Mutex) leave(l *line) {
 // lost theirs and have not unlocked yet. The error matches locker.ErrLost if
 // this one was lost meanwhile.
 func (m *Mutex) await(ctx context.Context, l *locker.Lease, shares bool) error {
-	if !m.join(ctx, &m.turn, shares) {
+	if _, ok := m.join(ctx, &m.turn, shares); !ok {
 		giveBack(l)
 		return m.acquirer.Interrupted(ctx, "lock")
 	}
@@ -72,9 +88,15 @@ func (m *Mutex) take(ctx context.Context, l *locker.Lease, queued bool) error {
 		return err
 	}
 	m.mu.Lock()
-	m.holder = holder{l, queued}
-	m.mu.Unlock()
+	defer m.mu.Unlock()
+	m.holdLocked(holder{l, queued})
 	return nil
+}
+
+// holdLocked makes h, whom the backend has just granted the lease, the holder.
+func (m *Mutex) holdLocked(h holder) {
+	m.holder = h
+	m.handover.granted(h.lease)
 }
 
 // tryTake is take for those who do not wait.
@@ -84,7 +106,7 @@ func (m *Mutex) tryTake(l *locker.Lease) bool {
 	if !m.turn.tryEnter(false) {
 		return false
 	}
-	m.holder = holder{l, !m.direct}
+	m.holdLocked(holder{l, !m.direct})
 	return true
 }
 
@@ -96,24 +118,49 @@ func giveBack(l *locker.Lease) {
 }
 
 // open unlocks m for the goroutines that share it, if it is locked, with the
-// lease given unless that is nil. It returns the lease, which the caller
-// releases: after, so that the request of the next goroutine leaves right behind
+// lease given unless that is nil. It returns the lease, and whether it was handed
+// over; if not the caller releases it: after, so that the request of the next goroutine leaves right behind
 // the release and the key passes on within one round trip. Nobody can hold two
 // leases of it for that: the backend grants the next when it has released this
 // one.
-func (m *Mutex) open(only *locker.Lease) *locker.Lease {
+func (m *Mutex) open(only *locker.Lease) (l *locker.Lease, handed bool) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	h := m.holder
 	if h.lease == nil || only != nil && h.lease != only {
-		return nil
+		m.mu.Unlock()
+		return nil, false
 	}
 	m.holder = holder{}
-	m.turn.leave()
-	if h.queued {
-		m.queue.leave()
+	var heir *waiter
+	if h.queued && m.handover.may(h.lease) {
+		heir = m.queue.shift()
 	}
-	return h.lease
+	if heir == nil {
+		m.turn.leave()
+		if h.queued {
+			m.queue.leave()
+		}
+	}
+	m.mu.Unlock()
+	return h.lease, heir != nil && m.handOver(h.lease, heir)
+}
+
+// handOver gives the lease, and with it the queue and the turn, to a waiter that
+// was taken out of the queue. If that fails, because the lease was lost or
+// released, the waiter asks the backend.
+func (m *Mutex) handOver(l *locker.Lease, heir *waiter) (handed bool) {
+	next, err := l.HandOver()
+	m.mu.Lock()
+	if err == nil {
+		m.holder = holder{next, true}
+		m.handover.left--
+	} else {
+		next = nil
+		m.turn.leave()
+	}
+	m.mu.Unlock()
+	heir.turn <- next
+	return next != nil
 }
 
 // release releases a lease, waiting for the answer for unlockTimeout at most.
