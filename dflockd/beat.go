@@ -1,9 +1,6 @@
 package dflockd
 
-import (
-	"errors"
-	"time"
-)
+import "time"
 
 const (
 	// idleBeat is how often a link says something that nobody needs: the server
@@ -26,9 +23,6 @@ const (
 func patienceOf(every time.Duration) time.Duration {
 	return max(every*3/5, leastPatience)
 }
-
-// errSilent is why a link is cut.
-var errSilent = errors.New("the server did not answer in time")
 
 // A pulse is what the next thing to do for a link depends on.
 type pulse struct {
@@ -106,7 +100,7 @@ func (x *conversation) beat(l *link) time.Duration {
 		x.client.Beat(now)
 	case deed == doCut:
 		x.mu.Unlock()
-		x.cut(l, errSilent)
+		x.cut(l)
 		return 0
 	}
 	x.leave(now)

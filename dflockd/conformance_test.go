@@ -64,12 +64,6 @@ func ours(t *testing.T, cfg lockserver.Config) *lockserver.Server {
 	return s
 }
 
-// clockOf returns a clock that starts now.
-func clockOf() func() time.Duration {
-	start := time.Now()
-	return func() time.Duration { return time.Since(start) }
-}
-
 // TestServer runs the suite on the base protocol of this project's server.
 func TestServer(t *testing.T) {
 	lockertest.Run(t, lockertest.Harness{

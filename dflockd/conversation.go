@@ -28,7 +28,7 @@ type conversation struct {
 	client  *session.Client
 	link    *link         // nil while there is none
 	attempt *attempt      // to have a link again, under way; nil if there is none
-	failure error         // of the attempt before; nil while there is a link
+	failure error         // of the latest attempt; nil while there is a link, and during the first attempt
 	down    time.Duration // when the link ended
 	over    error         // why the session ended; nil while it lasts
 	beatAt  time.Duration // when the latest beat was sent, or the link began
@@ -36,6 +36,8 @@ type conversation struct {
 
 	first, last *ask // those that have ended since leave
 	lost        []loss
+	reason      string // of the latest loss
+	cause       error  // what it became
 }
 
 // An attempt is one to connect again, for which callers wait.
@@ -75,7 +77,10 @@ func (x *conversation) Done(c *session.Call) {
 
 // Lost implements session.Caller.
 func (x *conversation) Lost(h *session.Hold, reason string) {
-	cause := x.lossOf(reason)
+	if reason != x.reason || x.cause == nil { // a million may have the same
+		x.reason, x.cause = reason, x.lossOf(reason)
+	}
+	cause := x.cause
 	if l, ok := h.Tag.(locker.Loser); ok {
 		x.lost = append(x.lost, loss{l, cause})
 	}

@@ -63,7 +63,12 @@ func (x *conversation) refusal(req *locker.Request, a *ask) error {
 }
 
 // lockedBy says who holds what a try did not get.
-func lockedBy(*ask) error { return locker.ErrLocked }
+func lockedBy(a *ask) error {
+	if a.call.Holder == "" && a.call.HeldFor == 0 {
+		return locker.ErrLocked
+	}
+	return &locker.HeldError{Holder: a.call.Holder, For: a.call.HeldFor}
+}
 
 // ended returns why the conversation is over.
 func (x *conversation) ended() error {

@@ -55,8 +55,10 @@ func (x *conversation) lossOf(reason string) error {
 	switch reason {
 	case codec.ReasonExpired:
 		return fmt.Errorf("%w: its lease ran out at %v", locker.ErrLost, x.srv.addr)
-	case codec.ReasonReleased, codec.ReasonRevoked:
-		return fmt.Errorf("%w: %s at %v", locker.ErrLost, reason, x.srv.addr)
+	case codec.ReasonReleased:
+		return fmt.Errorf("%w: somebody else released it at %v", locker.ErrLost, x.srv.addr)
+	case codec.ReasonRevoked:
+		return fmt.Errorf("%w at %v", locker.ErrRevoked, x.srv.addr)
 	}
 	return fmt.Errorf("%w: %w", locker.ErrLost, x.endOf(reason))
 }

@@ -1,8 +1,6 @@
 package dflockd
 
 import (
-	"errors"
-	"io"
 	"runtime"
 	"time"
 
@@ -17,7 +15,6 @@ type link struct {
 	gone   chan struct{} // closed when it has ended
 
 	// Guarded by the mutex of the conversation.
-	cause    error // why it ended
 	out      []byte
 	spare    []byte // the buffer that was written last
 	flushing bool   // somebody writes, or is about to
@@ -84,7 +81,7 @@ func (x *conversation) write(l *link, once bool) {
 		x.mu.Unlock()
 		_, err := l.nc.Write(buf)
 		if err != nil {
-			x.cut(l, err)
+			x.cut(l)
 			x.mu.Lock()
 			break
 		}
@@ -105,7 +102,7 @@ func (x *conversation) listen(l *link) {
 	var a codec.Answer
 	for {
 		if err := l.answers.Read(&a); err != nil {
-			x.cut(l, err)
+			x.cut(l)
 			return
 		}
 		now := x.clock()
@@ -115,7 +112,7 @@ func (x *conversation) listen(l *link) {
 		ok := x.client.Line(now, l.number, &a)
 		x.hear(now)
 		if !ok {
-			x.cut(l, errMispaired)
+			x.cut(l)
 			return
 		}
 	}
@@ -131,21 +128,26 @@ func (x *conversation) hear(now time.Duration) {
 	x.leave(now)
 }
 
-// cut ends a link. What was asked waits for the next one.
-func (x *conversation) cut(l *link, cause error) {
+// cut ends a link that is up. What was asked waits for the next one.
+func (x *conversation) cut(l *link) {
 	now := x.clock()
 	x.mu.Lock()
-	if x.link == l {
-		if errors.Is(cause, io.EOF) {
-			cause = errClosedByServer
-		}
-		l.cause, x.link = cause, nil
-		x.client.Cut(now, l.number)
-		x.down, x.failure = now, nil
+	if x.unlinkLocked(now, l) {
+		x.down = now
 		x.attempt = &attempt{done: make(chan struct{})}
-		close(l.gone)
 	}
 	x.leave(now)
+}
+
+// unlinkLocked makes the conversation one without a link, if this is its link.
+func (x *conversation) unlinkLocked(now time.Duration, l *link) bool {
+	if x.link != l {
+		return false
+	}
+	x.link = nil
+	x.client.Cut(now, l.number)
+	close(l.gone)
+	return true
 }
 
 // close ends the connection of a link that has ended. Not through TLS, which

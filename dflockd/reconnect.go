@@ -40,8 +40,21 @@ func (s *server) way(ctx context.Context) (*conversation, error) {
 // introduce asks the server for session mode. Without an error the conversation
 // is nil if the server knows none: it said "error", or closed the connection,
 // or both. What there was of that connection is closed in any case, because
-// nothing but another round trip would tell whether the server did so.
+// nothing but another round trip would tell whether the server did so. One that
+// only closed it is asked once more, lest a network that broke just then decides
+// on the protocol.
 func (s *server) introduce(life context.Context) (*conversation, error) {
+	x, err := s.sayHello(life)
+	if errors.Is(err, errClosedAtHello) {
+		x, err = s.sayHello(life)
+	}
+	if errors.Is(err, errNoSessions) {
+		return nil, nil
+	}
+	return x, err
+}
+
+func (s *server) sayHello(life context.Context) (*conversation, error) {
 	ctx, cancel := context.WithTimeout(life, dialTimeout)
 	defer cancel()
 	t, err := s.reach(ctx)
@@ -54,7 +67,7 @@ func (s *server) introduce(life context.Context) (*conversation, error) {
 	case life.Err() != nil:
 		return nil, locker.ErrClosed
 	case errors.Is(err, errNoSessions):
-		return nil, nil
+		return nil, err
 	case err != nil:
 		s.note(err)
 		return nil, err
@@ -65,8 +78,13 @@ func (s *server) introduce(life context.Context) (*conversation, error) {
 	return x, nil
 }
 
-// errNoSessions says that a server does not know session mode.
-var errNoSessions = fmt.Errorf("%w: the server knows no session mode", locker.ErrUnavailable)
+var (
+	// errNoSessions says that a server does not know session mode.
+	errNoSessions = fmt.Errorf("%w: the server knows no session mode", locker.ErrUnavailable)
+
+	// errClosedAtHello says that the connection ended instead of an answer.
+	errClosedAtHello = fmt.Errorf("%w (the connection ended)", errNoSessions)
+)
 
 // greet says hello over a new connection, which becomes the link if the server
 // agrees, and is closed otherwise.
@@ -92,7 +110,10 @@ func (x *conversation) greet(ctx context.Context, t transport) (*link, error) {
 	} else if err = x.welcome(l, &a); err == nil {
 		return l, nil
 	}
-	x.cut(l, err)
+	now = x.clock()
+	x.mu.Lock()
+	x.unlinkLocked(now, l)
+	x.leave(now)
 	l.close()
 	return nil, err
 }
@@ -110,7 +131,7 @@ func (l *link) exchange(ctx context.Context, hello []byte, a *codec.Answer) erro
 // unanswered says why hello was not answered.
 func (x *conversation) unanswered(ctx context.Context, err error) error {
 	if ctx.Err() == nil && closedByPeer(err) {
-		return fmt.Errorf("%w, and closed the connection: %w", errNoSessions, err)
+		return fmt.Errorf("%w: %w", errClosedAtHello, err)
 	}
 	if ctx.Err() != nil {
 		err = errors.New("no answer to hello in time")
