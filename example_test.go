@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"sync"
 	"time"
 
 	"github.com/distributed-go/distributed"
@@ -123,6 +124,27 @@ func ExampleMutex_Lost() {
 	// Output: a step is done
 }
 
+func ExampleMutex_WithLocalHandover() {
+	client := open()
+	defer client.Close()
+
+	// Many goroutines of this process want the lock: they pass it on among
+	// themselves up to 64 times before another process has its turn.
+	mu := distributed.NewMutex(client, "counter").WithLocalHandover(64)
+	n := 0
+	var wg sync.WaitGroup
+	for range 100 {
+		wg.Go(func() {
+			mu.Lock()
+			defer mu.Unlock()
+			n++
+		})
+	}
+	wg.Wait()
+	fmt.Println(n)
+	// Output: 100
+}
+
 func ExampleRWMutex_Do() {
 	client := open()
 	defer client.Close()
@@ -160,6 +182,21 @@ func ExampleRWMutex() {
 	// Output:
 	// another reader may join: true
 	// a writer may not: false
+}
+
+func ExampleSemaphore_Do() {
+	client := open()
+	defer client.Close()
+
+	memory := distributed.NewSemaphore(client, "render-memory-gb", 64)
+	err := memory.Do(context.Background(), 16, func(ctx context.Context) error {
+		fmt.Println("16 of 64 GB are this job's")
+		return ctx.Err() // cancelled before anybody else may have them
+	})
+	fmt.Println(err)
+	// Output:
+	// 16 of 64 GB are this job's
+	// <nil>
 }
 
 func ExampleSemaphore() {
