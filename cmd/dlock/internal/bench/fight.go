@@ -18,6 +18,7 @@ import (
 type brawl struct {
 	name  string
 	label string
+	limit string // how the limit is called
 	locks []measure.Lock
 	// every is Fight's Every.
 	every  int
@@ -31,7 +32,7 @@ type brawl struct {
 func (s *stage) oneKey(ctx context.Context) ([]Row, error) {
 	yards := s.yards(1, true)
 	cs := append([]*measure.Contestant(nil), yards...)
-	brawls := []*brawl{s.ownMutexes(), s.readWrite(ctx, 90), s.readWrite(ctx, 50)}
+	brawls := []*brawl{s.ownMutexes(), s.readWrite(ctx, 90), s.readWrite(ctx, 50), s.handOvers(ctx)}
 	for _, b := range brawls {
 		if b.missing != nil {
 			continue
@@ -51,15 +52,14 @@ func (s *stage) oneKey(ctx context.Context) ([]Row, error) {
 }
 
 func (b *brawl) row(yards []*measure.Contestant) Row {
-	const limit = "pairs of the echo, one goroutine"
 	if b.missing != nil {
-		return Row{Name: b.name, LimitName: limit, Missing: reason(b.missing)}
+		return Row{Name: b.name, LimitName: b.limit, Missing: reason(b.missing)}
 	}
 	rate := (*measure.Block).ChangeRate
 	if b.shared {
 		rate = (*measure.Block).Rate
 	}
-	r := row(b.name, b.label, "/s", limit, b.c, rate, yards, (*measure.Block).Rate)
+	r := row(b.name, b.label, "/s", b.limit, b.c, rate, yards, (*measure.Block).Rate)
 	r.P99 = figures.Known(b.c.All(func(b *measure.Block) figures.Sample { return b.Handovers }).Quantile(0.99))
 	r.Fairness = figures.Known(b.c.Fairness())
 	return r
@@ -86,17 +86,44 @@ func (l mutexLock) Unlock(ctx context.Context) error { return l.UnlockContext(ct
 
 // ownMutexes is a Mutex for each goroutine.
 func (s *stage) ownMutexes() *brawl {
-	b := &brawl{name: fmt.Sprintf("%d goroutines, one key: owner changes", few), label: "Mutex, owner changes"}
+	b := &brawl{name: fmt.Sprintf("%d goroutines, one key: owner changes", few), label: "Mutex, owner changes", limit: oneEcho}
 	for range few {
 		b.locks = append(b.locks, mutexLock{distributed.NewMutex(s.client, key("one", 0))})
 	}
 	return b
 }
 
+// handOvers is one Mutex that all share, with local hand-over.
+func (s *stage) handOvers(ctx context.Context) *brawl {
+	b := &brawl{
+		name: fmt.Sprintf("%d goroutines, one key, local hand-over: owner changes", few), label: "Mutex, local hand-over",
+		limit: "pairs of the echo, which crosses a socket", every: handoverEvery,
+	}
+	m := distributed.NewMutex(s.client, key("local", 0)).WithLocalHandover(handovers)
+	for range few {
+		b.locks = append(b.locks, mutexLock{m})
+	}
+	b.missing = m.LockContext(ctx)
+	if b.missing == nil {
+		b.missing = m.UnlockContext(ctx)
+	}
+	return b
+}
+
+const (
+	// oneEcho is the limit of what goes through a server from hand to hand.
+	oneEcho = "pairs of the echo, one goroutine"
+
+	// handovers is how often the lock stays in the process, and handoverEvery
+	// how many of them there are to one whose time is taken.
+	handovers     = 100_000
+	handoverEvery = 64
+)
+
 // readWrite is readers and writers of one key, in a mix of so many readers of a
 // hundred.
 func (s *stage) readWrite(ctx context.Context, percent int) *brawl {
-	b := &brawl{name: fmt.Sprintf("%d goroutines, one key, %d%% readers", few, percent), label: fmt.Sprintf("RWMutex, %d%% readers", percent), shared: true}
+	b := &brawl{name: fmt.Sprintf("%d goroutines, one key, %d%% readers", few, percent), label: fmt.Sprintf("RWMutex, %d%% readers", percent), limit: oneEcho, shared: true}
 	for range few {
 		b.locks = append(b.locks, &readWriter{rw: distributed.NewRWMutex(s.client, key("rw", percent)), percent: percent})
 	}
