@@ -85,6 +85,7 @@ func many(parent context.Context, d time.Duration, pairs []Pair, over *atomic.Bo
 		wg    sync.WaitGroup
 		sum   atomic.Int64
 		stuck atomic.Int64
+		some  atomic.Bool // a pair was made
 		first atomic.Pointer[error]
 	)
 	cpu, began := proc.CPU(), time.Now()
@@ -101,13 +102,15 @@ func many(parent context.Context, d time.Duration, pairs []Pair, over *atomic.Bo
 					break
 				}
 				if !over.Load() {
-					n++
+					if n++; n == 1 {
+						some.Store(true)
+					}
 				}
 			}
 			sum.Add(n)
 		})
 	}
-	sleep(ctx, d, over)
+	sleep(ctx, d, &some, over)
 	b := Block{Took: time.Since(began)}
 	wg.Wait()
 	b.Pairs, b.Stuck, b.ClientCPU = int(sum.Load()), int(stuck.Load()), proc.CPU()-cpu
@@ -118,15 +121,16 @@ func many(parent context.Context, d time.Duration, pairs []Pair, over *atomic.Bo
 }
 
 // sleep waits for the end of a block, or until something has ended it, and says
-// to all that it is over.
-func sleep(ctx context.Context, d time.Duration, over *atomic.Bool) {
-	const tick = 50 * time.Millisecond
+// to all that it is over. A block without any pair says nothing, so the first
+// one is waited for: there are machines too busy for one in some milliseconds.
+func sleep(ctx context.Context, d time.Duration, some, over *atomic.Bool) {
+	const longest, shortest = 50 * time.Millisecond, time.Millisecond
 	for end := time.Now().Add(d); !over.Load() && ctx.Err() == nil; {
 		left := time.Until(end)
-		if left <= 0 {
+		if left <= 0 && some.Load() {
 			break
 		}
-		time.Sleep(min(left, tick))
+		time.Sleep(min(max(left, shortest), longest))
 	}
 	over.Store(true)
 }

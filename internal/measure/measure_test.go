@@ -33,6 +33,10 @@ func TestMany(t *testing.T) {
 	if err != nil || b.Pairs == 0 || b.Took < time.Millisecond || b.Stuck != 0 {
 		t.Errorf("%+v, %v", b, err)
 	}
+	slow := func(context.Context) error { time.Sleep(20 * time.Millisecond); return nil } // real time: longer than the block
+	if b, err := Many(t.Context(), time.Millisecond, []Pair{slow}); err != nil || b.Pairs != 1 || b.Took < 20*time.Millisecond {
+		t.Errorf("of a pair that takes longer than the block: %+v, %v", b, err)
+	}
 	failed := errors.New("failed")
 	began := time.Now()
 	if _, err := Many(t.Context(), time.Hour, []Pair{nothing, func(context.Context) error { return failed }}); !errors.Is(err, failed) {
