@@ -2,6 +2,7 @@ package dflockd
 
 import (
 	"context"
+	"errors"
 	"math"
 	"time"
 
@@ -55,6 +56,28 @@ func (a *ask) wants(req *locker.Request, g *grant) {
 	}
 }
 
+// bound tells the server when the wait of ctx ends, or rather a fiftieth of it
+// before, and 20 ms at most: so that who held the key can be said when it ends.
+func (a *ask) bound(ctx context.Context) {
+	deadline, ok := ctx.Deadline()
+	if !ok || !a.call.Request.NoTimeout {
+		return
+	}
+	wait := time.Until(deadline)
+	if early := min(wait/50, 20*time.Millisecond); early >= time.Millisecond {
+		a.call.Request.NoTimeout, a.call.Request.Timeout = false, wait-early
+	}
+}
+
+// awaited concludes a wait that the server ended: it is not over before ctx is.
+func awaited(ctx context.Context, err error) error {
+	<-ctx.Done()
+	if held := new(locker.HeldError); errors.As(err, &held) {
+		return err
+	}
+	return context.Cause(ctx)
+}
+
 // recycle puts back an ask that nobody else refers to.
 func (b *Backend) recycle(a *ask) {
 	if a.own {
@@ -85,7 +108,7 @@ func (a *ask) lasts() time.Duration {
 	case codec.Release:
 		ttl = a.call.Hold.TTL()
 	case codec.Lock:
-		if !a.call.Request.NoTimeout {
+		if r := &a.call.Request; !r.NoTimeout && r.Timeout == 0 {
 			return 0
 		}
 	case codec.Stats, codec.Force:

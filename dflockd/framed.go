@@ -17,10 +17,11 @@ func (x *conversation) acquire(ctx context.Context, req *locker.Request) (locker
 	g := x.newGrant(req)
 	a := x.srv.b.newAsk(codec.Lock, req.Kind, req.Key)
 	a.wants(req, g)
+	a.bound(ctx)
 	if err := x.do(ctx, a); err != nil {
 		return locker.Grant{}, err
 	}
-	return x.conclude(req, g, a)
+	return x.conclude(ctx, req, g, a)
 }
 
 func (x *conversation) newGrant(req *locker.Request) *grant {
@@ -30,13 +31,17 @@ func (x *conversation) newGrant(req *locker.Request) *grant {
 }
 
 // conclude makes a Grant of a call that has ended, and recycles the ask.
-func (x *conversation) conclude(req *locker.Request, g *grant, a *ask) (locker.Grant, error) {
+func (x *conversation) conclude(ctx context.Context, req *locker.Request, g *grant, a *ask) (locker.Grant, error) {
 	var err error
+	waited := a.call.Status == codec.Timeout && a.call.Request.Timeout > 0
 	if a.call.Status != codec.OK || g.Token == (codec.Token{}) {
 		err = x.refusal(req, a)
 	}
 	x.srv.b.recycle(a)
-	if err != nil {
+	switch {
+	case waited:
+		return locker.Grant{}, awaited(ctx, err)
+	case err != nil:
 		return locker.Grant{}, err
 	}
 	return locker.Grant{Token: locker.Token(g.Token), Fence: g.Token.Fence(), TTL: g.TTL(), Kept: g}, nil

@@ -513,3 +513,34 @@ func TestNobodyHangsInASessionWithAFrozenServer(t *testing.T) {
 	l.Close()
 	wg.Wait()
 }
+
+// A wait ends when its context does, and then says who was in the way.
+func TestAWaitThatIsOverSaysWhoHolds(t *testing.T) {
+	sessionBubble(t, func(s *sessions) {
+		mustAcquire(t, s.backend(WithName("holder")), lock("k"))
+		b := s.backend()
+		for _, wait := range []time.Duration{100 * time.Millisecond, 10 * time.Second, time.Hour} {
+			ctx, cancel := context.WithTimeout(context.Background(), wait)
+			began := time.Now()
+			_, err := b.Acquire(ctx, lock("k"))
+			if took := time.Since(began); took != wait {
+				t.Errorf("a wait of %v took %v", wait, took)
+			}
+			held := new(locker.HeldError)
+			if !errors.As(err, &held) || held.Holder != "holder" {
+				t.Errorf("a wait of %v says %v", wait, err)
+			}
+			cancel()
+			p := mustEnqueue(t, b, lock("k"), false)
+			ctx, cancel = context.WithTimeout(context.Background(), wait)
+			_, err = p.Wait(ctx)
+			wantErr(t, err, locker.ErrLocked)
+			cancel()
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Millisecond) // too short to tell
+		defer cancel()
+		_, err := b.Acquire(ctx, lock("k"))
+		wantErr(t, err, context.DeadlineExceeded)
+		s.expect(1, 0)
+	})
+}

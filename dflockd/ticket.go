@@ -52,12 +52,13 @@ func (p *ticket) Wait(ctx context.Context) (locker.Grant, error) {
 	a := x.srv.b.newAsk(codec.Wait, p.req.Kind, p.req.Key)
 	a.wants(&p.req, g)
 	a.call.Request.NoTimeout = true
+	a.bound(ctx)
 	a.call.Ticket = &p.e.call
 	if err := x.put(ctx, a); err != nil {
 		return locker.Grant{}, err
 	}
 	if a.call.Status != codec.ErrSession {
-		return x.conclude(&p.req, g, a)
+		return x.conclude(ctx, &p.req, g, a)
 	}
 	x.srv.b.recycle(a)
 	err := x.ended()
