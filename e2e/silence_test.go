@@ -123,9 +123,9 @@ func (s *silence) pause(context.Context) error {
 }
 
 // TestMeasureCutHello cuts the first connection of clients at every byte of what
-// is said on it before anything is asked for. They acquire all the same, and
-// nothing is left; how many are in session mode then is told: a server that
-// closes the connection at hello may be one of the oldest, which do that.
+// is said on it before anything is asked for. They acquire all the same, nothing
+// is left, and they are in session mode then: a server that closes the connection
+// at hello may be one of the oldest, which do that, but not if it does it once.
 func TestMeasureCutHello(t *testing.T) {
 	s := startServer(t)
 	observer := open(t, s.url())
@@ -154,6 +154,9 @@ func TestMeasureCutHello(t *testing.T) {
 			}
 		}
 		table.Row(how, clients, acquired, session)
+		if session != acquired {
+			t.Errorf("%v: %d of %d clients are in session mode, want all", how, session, acquired)
+		}
 	}
 	eventually(t, stuck, func() string {
 		if holders, waiters, err := busy(t.Context(), observer); err != nil || holders+waiters != 0 {
