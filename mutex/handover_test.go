@@ -21,6 +21,7 @@ import (
 type census struct {
 	*memory.Backend
 	acquires, releases atomic.Int32
+	unfenced           atomic.Bool // it gives no fences
 	mute               atomic.Bool // it answers no renewals
 }
 
@@ -36,7 +37,11 @@ func (c *census) Renew(ctx context.Context, renewals []locker.Renewal) {
 
 func (c *census) Acquire(ctx context.Context, req locker.Request) (locker.Grant, error) {
 	c.acquires.Add(1)
-	return c.Backend.Acquire(ctx, req)
+	g, err := c.Backend.Acquire(ctx, req)
+	if c.unfenced.Load() {
+		g.Fence = 0
+	}
+	return g, err
 }
 
 func (c *census) Release(ctx context.Context, h locker.Hold) error {
@@ -159,6 +164,25 @@ func TestHandoverIsBound(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestHandoverIsBoundWithoutFences: not only because they are used up.
+func TestHandoverIsBoundWithoutFences(t *testing.T) {
+	handing(t, 3, func(t *testing.T, b *census, mu, other handler) {
+		b.unfenced.Store(true)
+		var wg sync.WaitGroup
+		mu.Lock()
+		for range 7 {
+			wg.Go(func() {
+				mu.Lock()
+				mu.Unlock() //lint:ignore SA2001 there is nothing to guard
+			})
+		}
+		synctest.Wait()
+		mu.Unlock()
+		wg.Wait()
+		assert.Exactly(t, "acquisitions", b.acquires.Load(), 2)
+	})
 }
 
 // TestHandoverOfALongHold: what was handed over is kept alive.

@@ -1,5 +1,5 @@
-// Package mutex has the distributed counterpart of sync.Mutex: a lock that
-// goroutines of different processes and machines take in turn.
+// Package mutex has the distributed counterparts of sync.Mutex and sync.RWMutex:
+// locks that goroutines of different processes and machines take in turn.
 package mutex
 
 import (

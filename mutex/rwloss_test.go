@@ -157,3 +157,37 @@ func TestRWDoTellsOfALoss(t *testing.T) {
 		}
 	})
 }
+
+// TestRWLossWhileItWaits: a writer whose lease is lost before a reader of the same
+// handle, who lost another, makes way for it, asks anew.
+func TestRWLossWhileItWaits(t *testing.T) {
+	revoking(t, func(t *testing.T, r *revoker, mu, other *mutex.RW) {
+		left := make(chan struct{})
+		reader := make(chan error)
+		go func() {
+			reader <- mu.RDo(context.Background(), func(context.Context) error {
+				r.revoke(t, 0)
+				<-left
+				return nil
+			})
+		}()
+		time.Sleep(ttl)
+		locked := make(chan struct{})
+		go func() {
+			mu.Lock()
+			close(locked)
+		}()
+		synctest.Wait()
+		r.revoke(t, 1)
+		select {
+		case <-locked:
+			t.Error("a loss let a writer in")
+		default:
+		}
+		close(left)
+		<-locked
+		assert.Sure(t, mu.Lease().Check())
+		assert.Matches(t, <-reader, locker.ErrLost)
+		mu.Unlock()
+	})
+}

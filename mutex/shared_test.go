@@ -251,3 +251,34 @@ func TestNextAsksBehindTheRelease(t *testing.T) {
 		})
 	}
 }
+
+// TestTurnAndEndAtOnce: a turn that comes at the very moment at which the wait for
+// it ends is not lost.
+func TestTurnAndEndAtOnce(t *testing.T) {
+	for _, handovers := range []int{0, 10} {
+		sharing(t, func(t *testing.T, s *memory.Server, m *mutex.Mutex) {
+			m = m.WithLocalHandover(handovers)
+			for range 300 {
+				m.Lock()
+				ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					if m.LockContext(ctx) == nil {
+						m.Unlock()
+					}
+				}()
+				time.Sleep(time.Millisecond)
+				m.Unlock()
+				<-done
+				cancel()
+			}
+			if err := m.TryLockContext(t.Context()); err != nil {
+				t.Error(err)
+			} else {
+				m.Unlock()
+			}
+			free(t, s)
+		})
+	}
+}
