@@ -42,8 +42,9 @@ type Request struct {
 	// know whole seconds only round it up.
 	TTL time.Duration
 	// Fences is how many consecutive fences the grant takes, for a holder that
-	// hands it on within its process; 0 means one. A backend that cannot give
-	// more than one says errors.ErrUnsupported.
+	// hands it on within its process by Lease.HandOver: from 0, which means one,
+	// to MaxFences. Only who takes all of the limit may ask for more than one. A
+	// backend that cannot give more than one says errors.ErrUnsupported.
 	Fences int
 }
 

@@ -74,12 +74,11 @@ func TestHeldError(t *testing.T) {
 // TestHeldErrorOfAWait that its context ended, where the backend says both.
 func TestHeldErrorOfAWait(t *testing.T) {
 	f := newFake()
+	ctx, cancel := context.WithCancel(t.Context())
 	f.acquire = func(ctx context.Context, _ locker.Request) (locker.Grant, error) {
-		<-ctx.Done()
+		cancel()
 		return locker.Grant{}, fmt.Errorf("%w: %w", context.Cause(ctx), &locker.HeldError{Holder: "h/7/cron"})
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	time.AfterFunc(time.Millisecond, cancel)
 	_, err := newClient(t, f).Acquire(ctx, "k")
 	assert.Matches(t, err, locker.ErrLocked, context.Canceled)
 	assert.Exactly(t, "error", err.Error(), `distributed: acquire "k" on fake://: context canceled: held by "h/7/cron"`)

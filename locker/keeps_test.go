@@ -16,6 +16,7 @@ type keeping struct {
 	clock    func() time.Duration       // guarded by kept
 	holds    map[locker.Token]*fakeKept // those that it keeps alive; guarded by kept
 	silent   bool                       // beats are not answered; guarded by kept
+	beaten   time.Duration              // when the last beat was sent that was answered; guarded by kept
 	stopBeat chan struct{}
 }
 
@@ -69,6 +70,7 @@ func (b *keeping) beat() {
 		return
 	}
 	stamp := b.clock()
+	b.beaten = stamp
 	for t, k := range b.holds {
 		b.fake.mu.Lock()
 		for _, key := range b.keys {
@@ -95,7 +97,7 @@ func (b *keeping) Acquire(ctx context.Context, req locker.Request) (locker.Grant
 	}
 	b.kept.Lock()
 	defer b.kept.Unlock()
-	k := &fakeKept{b: b, since: stamp}
+	k := &fakeKept{b: b, since: max(stamp, b.beaten)} // a session that waits beats, too
 	b.holds[g.Token] = k
 	g.Kept = k
 	return g, nil
