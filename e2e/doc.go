@@ -7,10 +7,10 @@
 //
 //	go test ./e2e -run Measure -full -v -timeout 20m
 //
-// from the root of the repository, in about four minutes; without -full the
-// same tests run in small sizes, in which they only have to be right: no figure
-// that depends on the machine's speed fails a test, but for bounds that are
-// generous by a factor of ten or more. The flags that set single sizes are
+// from the root of the repository, in about a quarter of an hour; without -full
+// the same tests run in small sizes, in which they only have to be right: no
+// figure that depends on the machine's speed fails a test, but for bounds that
+// are generous by a factor of ten or more. The flags that set single sizes are
 // listed by
 //
 //	go test ./e2e -args -help

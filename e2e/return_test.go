@@ -10,7 +10,7 @@ import (
 	"github.com/distributed-go/distributed/internal/figures"
 )
 
-var returns = newSize("returns", 3, 10, "cuts of the connection of a client that holds many locks")
+var returns = newSize("returns", 3, 5, "cuts of the connection of a client that holds many locks")
 
 // returnTTL is long enough for a million locks to be confirmed one by one.
 const returnTTL = 30 * time.Second
