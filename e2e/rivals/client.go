@@ -125,6 +125,9 @@ type heldReport struct {
 	Stack      float64 `json:"stack_bytes_per_lock"`
 	Goroutines float64 `json:"goroutines_per_lock"`
 	Sockets    int     `json:"sockets"`
+	// Stuck says that not all were taken and released in 20 s; nothing else is
+	// known then.
+	Stuck bool `json:"stuck,omitempty"`
 }
 
 // stacks is the memory of all stacks.

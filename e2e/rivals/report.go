@@ -52,7 +52,7 @@ type measured struct {
 	Server   *float64        `json:"server_cpu_us_per_pair,omitempty"`
 	P99      *float64        `json:"p99_us,omitempty"`
 	Fairness *float64        `json:"max_over_min,omitempty"`
-	// Stuck counts pairs that had not ended 5 s after their block.
+	// Stuck counts pairs that had not ended 2 s after their block.
 	Stuck int `json:"stuck,omitempty"`
 }
 
@@ -63,6 +63,8 @@ type lossReport struct {
 	// After is the seconds until it told; absent if it did not Within seconds.
 	After  *float64 `json:"after_s,omitempty"`
 	Within float64  `json:"within_s"`
+	// Stuck says that the lock could not be taken in 20 s to begin with.
+	Stuck bool `json:"stuck,omitempty"`
 }
 
 // figure makes a measured of a contestant; f is what counts of a block, and g
@@ -102,7 +104,7 @@ func (r *report) Markdown() string {
 		fmt.Fprintf(&b, "Other processes used %.0f %% of the CPU time that was used.\n", 100**r.Others)
 	}
 	b.WriteString("Medians of blocks that took turns in random order, with quartiles; a pair is a lock and an unlock.\n")
-	b.WriteString("*Stuck* counts goroutines that had waited 5 s after all others had gone home, and were cancelled.\n")
+	b.WriteString("*Stuck* counts goroutines that still waited 2 s after their block had ended, and were cancelled; of held locks, that not all could be taken and released in 20 s.\n")
 	for _, n := range r.Noisy {
 		fmt.Fprintf(&b, "\n**To be discarded:** %s. The machine was too busy.\n", n)
 	}
@@ -143,7 +145,9 @@ func (r *report) costs() *figures.Table {
 	}
 	t := figures.NewTable(locks, "taken in s", "heap B/lock", "stack B/lock", "goroutines/lock", "sockets", "server killed: told after s", "server frozen: told after s")
 	for _, s := range r.Systems {
-		if h := s.Held; h != nil {
+		if h := s.Held; h != nil && h.Stuck {
+			t.Row(s.Name, "stuck", "–", "–", "–", "–", s.Killed, s.Frozen)
+		} else if h != nil {
 			t.Row(s.Name, fmt.Sprintf("%.3f", h.Taken), fmt.Sprintf("%.0f", h.Heap), fmt.Sprintf("%.0f", max(h.Stack, 0)), fmt.Sprintf("%.0f", h.Goroutines), h.Sockets, s.Killed, s.Frozen)
 		}
 	}
@@ -177,6 +181,8 @@ func (l *lossReport) String() string {
 	switch {
 	case l == nil:
 		return "–"
+	case l.Stuck:
+		return "stuck"
 	case !l.Tells:
 		return "cannot tell"
 	case l.After == nil:
@@ -235,8 +241,11 @@ func (r *report) bytes() plot.Panel {
 	for _, s := range r.Systems {
 		if h := s.Held; h != nil {
 			p.Title = fmt.Sprintf("%d locks held: bytes of memory per lock in the client, heap and stacks (less is better)", h.Locks)
-			v := max(h.Heap, 0) + max(h.Stack, 0)
-			p.Bars = append(p.Bars, plot.Bar{Label: s.Name, Class: s.system.class, Value: v, Text: fmt.Sprintf("%.0f", v)})
+			b := plot.Bar{Label: s.Name, Class: s.system.class, Value: max(h.Heap, 0) + max(h.Stack, 0)}
+			if b.Text = fmt.Sprintf("%.0f", b.Value); h.Stuck {
+				b.Value, b.Text = -1, "stuck"
+			}
+			p.Bars = append(p.Bars, b)
 		}
 	}
 	return p

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/internal/proc"
 )
 
@@ -116,5 +117,22 @@ func TestCPUOfAProcess(t *testing.T) {
 	}
 	if _, err := cpuOf(1 << 30); err == nil {
 		t.Error("a process that is not there has used time")
+	}
+}
+
+// TestWhatIsStuckIsSaid is about a report of a library that hangs.
+func TestWhatIsStuckIsSaid(t *testing.T) {
+	s := &figures.Spread{Median: 1, Low: 1, High: 1}
+	m := &measured{Value: s, Ratio: s, Stuck: 3}
+	r := &report{Systems: []*result{{Name: "it", system: systems[3], One: m, Many: m, Fight: m,
+		Held: &heldReport{Stuck: true}, Killed: &lossReport{Stuck: true}, Frozen: &lossReport{Tells: true, Within: 15}}}}
+	text := r.Markdown()
+	for _, want := range []string{", 3 stuck", "| stuck ", "| not within 15 "} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+	if !strings.Contains(string(r.SVG()), ">stuck<") {
+		t.Errorf("the plot does not say that it is stuck:\n%s", r.SVG())
 	}
 }

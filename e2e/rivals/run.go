@@ -118,7 +118,7 @@ func (r *runner) others(ctx context.Context, busy time.Duration) (float64, error
 	ours := proc.CPU()
 	for _, m := range r.matches {
 		server, err1 := m.server.cpu(ctx)
-		client, err2 := m.client.CPU(ctx)
+		client, err2 := cpuOf(m.client.PID()) // also of one that is stuck
 		if err := errors.Join(err1, err2); err != nil {
 			return 0, err
 		}
@@ -194,17 +194,33 @@ func (r *runner) held(ctx context.Context, rep *report) error {
 			continue
 		}
 		r.progress(fmt.Sprintf("%d locks held: %s", r.locks, m.name))
-		var h heldReport
-		if err := m.client.Call(ctx, "take", r.locks, &h); err != nil {
+		h, err := r.take(ctx, m)
+		if err != nil {
 			return err
 		}
-		if err := m.client.Call(ctx, "release", struct{}{}, &h.Released); err != nil {
-			return err
-		}
-		rep.Systems[i].Held = &h
+		rep.Systems[i].Held = h
 	}
 	return nil
 }
+
+// take holds many locks for a moment. A library that gets stuck at it is
+// reported as such; its processes are of no more use then.
+func (r *runner) take(ctx context.Context, m *match) (*heldReport, error) {
+	limit, cancel := context.WithTimeout(ctx, takeTimeout)
+	defer cancel()
+	var h heldReport
+	err := m.client.Call(limit, "take", r.locks, &h)
+	if err == nil {
+		err = m.client.Call(limit, "release", struct{}{}, &h.Released)
+	}
+	if err != nil && limit.Err() != nil && ctx.Err() == nil {
+		return &heldReport{Locks: r.locks, Stuck: true}, nil
+	}
+	return &h, err
+}
+
+// takeTimeout is how long it may take to take and release many locks.
+const takeTimeout = 20 * time.Second
 
 // loss takes the servers away from holders, of all systems at once, because it
 // is mostly waiting: killed, and then, of new ones, stopped.
@@ -248,7 +264,12 @@ func (r *runner) lose(ctx context.Context, s *system, how string) (*lossReport, 
 	}
 	defer m.end()
 	l := &lossReport{Within: r.lossPatience.Seconds()}
-	if err := m.client.Call(ctx, "hold", struct{}{}, &l.Tells); err != nil || !l.Tells {
+	limit, cancel := context.WithTimeout(ctx, takeTimeout)
+	defer cancel()
+	if err := m.client.Call(limit, "hold", struct{}{}, &l.Tells); err != nil && limit.Err() != nil && ctx.Err() == nil {
+		l.Stuck = true
+		return l, nil
+	} else if err != nil || !l.Tells {
 		return l, err
 	}
 	time.Sleep(min(settle, r.lossPatience))

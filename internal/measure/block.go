@@ -20,7 +20,7 @@ import (
 type Pair func(ctx context.Context) error
 
 // grace is how long after the end of a block what is under way may take.
-const grace = 5 * time.Second
+const grace = 2 * time.Second
 
 // A Block is what one turn brought.
 type Block struct {
