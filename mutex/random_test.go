@@ -68,7 +68,9 @@ func TestRandomUse(t *testing.T) {
 					t.Error("still locked")
 				}
 			}
-			time.Sleep(2 * ttl) // places of tickets that lost their connection
+			// Tickets that were forgotten, or lost their connection, have their
+			// turns one after the other. A lease that is kept alive stays.
+			time.Sleep(2 * goroutines * ttl)
 			free(t, s)
 		})
 	}
