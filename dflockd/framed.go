@@ -33,6 +33,10 @@ func (x *conversation) newGrant(req *locker.Request) *grant {
 // conclude makes a Grant of a call that has ended, and recycles the ask.
 func (x *conversation) conclude(ctx context.Context, req *locker.Request, g *grant, a *ask) (locker.Grant, error) {
 	var err error
+	ttl := a.call.TTL // the hold's own may change from now on: a resume renews it
+	if req.TTL > 0 {
+		ttl = min(ttl, req.TTL)
+	}
 	waited := a.call.Status == codec.Timeout && a.call.Request.Timeout > 0
 	if a.call.Status != codec.OK || g.Token == (codec.Token{}) {
 		err = x.refusal(req, a)
@@ -44,7 +48,7 @@ func (x *conversation) conclude(ctx context.Context, req *locker.Request, g *gra
 	case err != nil:
 		return locker.Grant{}, err
 	}
-	return locker.Grant{Token: locker.Token(g.Token), Fence: g.Token.Fence(), TTL: g.TTL(), Kept: g}, nil
+	return locker.Grant{Token: locker.Token(g.Token), Fence: g.Token.Fence(), TTL: ttl.Truncate(time.Millisecond), Kept: g}, nil
 }
 
 // refusal is the error for a call that ended without a grant.
