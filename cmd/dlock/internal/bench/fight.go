@@ -97,7 +97,7 @@ func (s *stage) ownMutexes() *brawl {
 func (s *stage) handOvers(ctx context.Context) *brawl {
 	b := &brawl{
 		name: fmt.Sprintf("%d goroutines, one key, local hand-over: owner changes", few), label: "Mutex, local hand-over",
-		limit: "pairs of the echo, which crosses a socket", every: handoverEvery,
+		limit: "pairs of the echo, over a socket", every: handoverEvery,
 	}
 	m := distributed.NewMutex(s.client, key("local", 0)).WithLocalHandover(handovers)
 	for range few {
