@@ -40,9 +40,9 @@
 // collector, a stopped virtual machine or a closed laptop, may go on after its
 // lease has passed to another, and write before it learns of it. No lock
 // service can prevent that; only the resource can. So a grant carries a fence,
-// a number that grows with every grant of the key (Lease.Fence): store it
-// with the data and refuse writes with a smaller one. This project's server and
-// dflockd from 2.1 have fences, and need ?fences=1 in the URL, because on
+// a number that grows with every grant of the key (Lease.Fence), and package
+// guard has what refuses writes with a smaller one. This project's server has
+// fences. So has dflockd from 2.1, and needs ?fences=1 in the URL, because on
 // dflockd's protocol servers do not say; without, Fence says that there is none.
 //
 // The zero values of Mutex, RWMutex and Semaphore are not usable: they have no
