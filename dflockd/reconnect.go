@@ -202,7 +202,7 @@ func (x *conversation) run(l *link) {
 		l.close()
 		pause := time.Duration(0)
 		if x.clock()-began < steady {
-			pause = pauses.NextBackOff()
+			pause = x.pause(pauses)
 		} else {
 			pauses.Reset()
 		}
@@ -219,9 +219,21 @@ func (x *conversation) reconnect(pauses *backoff.ExponentialBackOff, pause time.
 			return l
 		}
 		x.failed(err)
-		pause = pauses.NextBackOff()
+		pause = x.pause(pauses)
 	}
 	return nil
+}
+
+// pause returns how long to pause before the next attempt: at most half of the
+// time from beat to beat, and so a sixth of the shortest lease, which would run
+// out in a pause that grew without regard to it. The random half stays in it,
+// so that clients which were cut off together do not come back together.
+func (x *conversation) pause(pauses *backoff.ExponentialBackOff) time.Duration {
+	x.mu.Lock()
+	every := x.client.BeatEvery()
+	x.mu.Unlock()
+	pauses.MaxInterval = min(maxPause, every/3)
+	return min(pauses.NextBackOff(), every/2)
 }
 
 // rest pauses. It returns false, and ends the conversation, when the backend's

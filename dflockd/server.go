@@ -254,13 +254,16 @@ func (s *server) giveBack(req request) {
 	})
 }
 
+// maxPause is what pauses between attempts to connect grow to.
+const maxPause = time.Second
+
 // newPauses returns the pauses between attempts to connect: 20 ms, doubling up
-// to a second, each with half of it at random, without end.
+// to maxPause, each with half of it at random, without end.
 func newPauses() *backoff.ExponentialBackOff {
 	return backoff.NewExponentialBackOff(
 		backoff.WithInitialInterval(20*time.Millisecond),
 		backoff.WithMultiplier(2),
-		backoff.WithMaxInterval(time.Second),
+		backoff.WithMaxInterval(maxPause),
 		backoff.WithMaxElapsedTime(0),
 	)
 }
