@@ -84,9 +84,7 @@ func cancellerRole(c *proc.Child) error {
 
 // open opens a client whose connections, if there is a trap, spring it.
 func (p *canceller) open(tr *trap) (*distributed.Client, error) {
-	// The processes go on after their clients were closed, and the server would
-	// watch them for another minute, with a goroutine and a descriptor for each.
-	opts := []dflockd.Option{dflockd.WithFences(), dflockd.WithoutProcess()}
+	opts := []dflockd.Option{dflockd.WithFences()}
 	if tr != nil {
 		opts = append(opts, dflockd.WithDialer(tr.dial))
 	}

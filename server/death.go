@@ -90,14 +90,20 @@ func (d *deaths) run(id codec.SessionID, w *watch) {
 	}
 }
 
-// disconnected says that the connection that began the watch has ended.
-func (d *deaths) disconnected(id codec.SessionID, w *watch) {
+// disconnected says that the connection that began the watch has ended, and
+// whether its session is still known: after a bye there is nothing left that a
+// death could end, and nothing to watch for.
+func (d *deaths) disconnected(id codec.SessionID, w *watch, known bool) {
 	if w == nil {
 		return
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.watches[id] != w {
+		return
+	}
+	if !known {
+		d.drop(id, w)
 		return
 	}
 	w.timer = time.AfterFunc(afterlife, func() {

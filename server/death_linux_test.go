@@ -153,3 +153,36 @@ func TestNoProofOfDeath(t *testing.T) {
 		t.Errorf("%d locks are held, want %d", n, len(words)+1)
 	}
 }
+
+// TestByeEndsTheWatch: a program that opens and closes clients all the time
+// leaves no descriptor of itself behind with each, nor a goroutine.
+func TestByeEndsTheWatch(t *testing.T) {
+	needPidfd(t)
+	_, connect := overTCP(t, server.Config{})
+	for range 20 {
+		p := connect()
+		p.hello(t, "process="+process(t, os.Getpid()))
+		if pidfds(t) == 0 {
+			t.Fatal("the process is not watched")
+		}
+		p.expect(t, "1 bye|_|_", "1 ok")
+	}
+	eventually(t, "nobody is watched any more", func() bool { return pidfds(t) == 0 })
+}
+
+// pidfds counts the descriptors of processes that this process has.
+func pidfds(t testing.TB) (n int) {
+	t.Helper()
+	const dir = "/proc/self/fd"
+	fds, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range fds {
+		// Some are closed meanwhile.
+		if what, _ := os.Readlink(filepath.Join(dir, fd.Name())); strings.Contains(what, "pidfd") {
+			n++
+		}
+	}
+	return n
+}

@@ -119,8 +119,9 @@ func (f *framed) malformed(id uint64) {
 func (f *framed) end(bool) {
 	now := f.locks.enter()
 	f.locks.sessions.Closed(now, f.link)
+	known := f.locks.sessions.Knows(f.id)
 	f.locks.leave(now)
-	f.locks.deaths.disconnected(f.id, f.watch)
+	f.locks.deaths.disconnected(f.id, f.watch, known)
 }
 
 // drain implements handler: the session.Server has given up what its sessions

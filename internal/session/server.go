@@ -332,3 +332,7 @@ func (s *Server) Next() (at time.Duration, ok bool) {
 
 // Sessions counts the sessions that are known.
 func (s *Server) Sessions() int { return len(s.sessions) }
+
+// Knows says whether there is a session of that name, which has not ended and
+// was not forgotten.
+func (s *Server) Knows(id codec.SessionID) bool { return s.sessions[id] != nil }
