@@ -74,12 +74,13 @@ func (t *Table) Acquire(now time.Duration, r Request) (*Lease, error) {
 			return nil, err
 		}
 	}
-	free := e.waiting == e.absent && e.fits(r.Weight)
+	free := e.waiting == e.absent && e.fits(r.Weight) && t.may(uint64(max(r.Fences, 1)))
 	switch {
 	case e.limit != limit:
 		return nil, ErrLimitMismatch
 	case free:
 	case r.Try || r.WaitUntil != 0 && r.WaitUntil <= t.now:
+		t.rest(e) // where nothing may be granted nobody needs to hold it
 		return nil, ErrLocked
 	case t.cfg.MaxWaiters > 0 && int(e.waiting) >= t.cfg.MaxWaiters:
 		return nil, ErrTooManyWaiters
@@ -105,14 +106,22 @@ func (t *Table) add(k Kind, key string, limit int) (*entry, error) {
 		}
 		t.forget(t.idle.oldest)
 	}
+	return t.enter(k, key, limit), nil
+}
+
+// enter makes the entry of a key that the table does not know.
+func (t *Table) enter(k Kind, key string, limit int) *entry {
 	e := &entry{key: key, kind: k, limit: limit}
 	t.keys[k][key] = e
 	t.peak[k] = max(t.peak[k], len(t.keys[k]))
-	return e, nil
+	return e
 }
 
 // enqueue puts a new lease at the end of its key's queue.
 func (t *Table) enqueue(l *Lease, until time.Duration) {
+	if l.entry.idle {
+		t.idle.remove(l.entry)
+	}
 	t.arrived++
 	l.number = t.arrived
 	l.entry.queue.push(byKey, l)
@@ -124,13 +133,19 @@ func (t *Table) enqueue(l *Lease, until time.Duration) {
 // grant makes a lease, which is in no queue, one of its key's holders.
 func (t *Table) grant(l *Lease) {
 	e := l.entry
+	l.number = t.fence + 1
+	t.fence += l.mac
+	l.mac = t.cfg.Sign(e.kind, e.key, l.number, e.limit, int(l.weight))
+	t.seat(l)
+}
+
+// seat makes a lease that has its token one of its key's holders.
+func (t *Table) seat(l *Lease) {
+	e := l.entry
 	if e.idle {
 		t.idle.remove(e)
 	}
 	l.state = Granted
-	l.number = t.fence + 1
-	t.fence += l.mac
-	l.mac = t.cfg.Sign(e.kind, e.key, l.number, e.limit, int(l.weight))
 	if l.owner.session && l.marks&ticket == 0 {
 		l.marks |= beaten
 	}
@@ -150,6 +165,12 @@ func (t *Table) leave(l *Lease, why Reason) {
 	} else {
 		l.entry.unhold(l)
 		t.held--
+		if t.past.end != 0 {
+			t.bury(l.Kind(), l.Key(), l.Token())
+		}
+		if t.cfg.Ended != nil {
+			t.cfg.Ended(l)
+		}
 	}
 	l.state, l.reason = Ended, why
 }
@@ -168,7 +189,7 @@ func (t *Table) unqueue(l *Lease) {
 // are present are granted for as long as they fit, and a key that nobody holds
 // or waits for becomes idle.
 func (t *Table) settle(e *entry) {
-	for l := present(e.queue.first); l != nil && e.fits(int(l.weight)); {
+	for l := present(e.queue.first); l != nil && e.fits(int(l.weight)) && t.may(l.mac); {
 		next := l.links[byKey].next
 		t.deadlines.remove(l)
 		t.unqueue(l)
@@ -176,6 +197,11 @@ func (t *Table) settle(e *entry) {
 		t.happened(EventGranted, l)
 		l = present(next)
 	}
+	t.rest(e)
+}
+
+// rest makes a key idle that nobody holds or waits for.
+func (t *Table) rest(e *entry) {
 	if e.holding == 0 && e.waiting == 0 && !e.idle {
 		t.idle.push(e, t.now)
 	}

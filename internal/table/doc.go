@@ -32,6 +32,18 @@
 // When it comes back over a new connection, Resume, Renew and Name, and Sync
 // find out what it still knows of; the rest is dropped.
 //
+// # Restarts
+//
+// A table can go on where another one was stopped, or died, if it has the same
+// Config.Sign and begins with a fence behind all that the other one gave. What it
+// is told with Restore is held again, by nobody at first. Of all else that the
+// other one granted it knows nothing: for the grace, until Config.GraceEnd, it
+// grants nothing to anybody, and those who hold come with their tokens and
+// Claim. The grace must be as long as the longest lease that may be out and is
+// not restored; then whoever has not claimed cannot believe in it any more.
+// Nothing that was released in the grace, or ended otherwise, can be claimed
+// afterwards, and after the grace only what was restored.
+//
 // # Time
 //
 // Instants are durations since any origin that the caller fixes, of which only

@@ -4,15 +4,15 @@ import "time"
 
 // An entry is what the table knows of a key that has holders or waiters, or had
 // some not long ago. If it has waiters but no holders then all who wait are
-// absent, because a weight is never above the limit. It takes 96 bytes, one of
-// the allocator's size classes.
+// absent, because a weight is never above the limit; or it is the grace, or the
+// ceiling has been reached. It takes 96 bytes, one of the allocator's size classes.
 type entry struct {
 	key   string
 	limit int
-	used  int // the sum of the holders' weights, never above the limit
+	used  int // the sum of the holders' weights, above the limit only by claims
 
 	queue   list // those who wait, in order of arrival
-	holders list // those who hold, in order of their fences
+	holders list // those who hold, in order of their fences but for claims
 
 	// The index finds holders by fence, once there are many of them.
 	index map[uint64]*Lease

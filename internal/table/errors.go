@@ -32,6 +32,10 @@ var (
 	// ErrNotHeld says that no lease that is out has this key and token.
 	ErrNotHeld = errors.New("table: not held")
 
+	// ErrTooManyReleases says that in the grace so many leases were released that
+	// nobody had claimed that no more of them can be kept in mind.
+	ErrTooManyReleases = errors.New("table: too many releases of leases that were not claimed")
+
 	// ErrExpired says that the lease ran out before it was collected.
 	ErrExpired = errors.New("table: lease expired")
 )

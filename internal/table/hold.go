@@ -45,7 +45,7 @@ func (t *Table) Cancel(now time.Duration, l *Lease) {
 // may be shorter than before, and returns what is left of it: all of the TTL.
 // The error is ErrNotHeld or ErrTTL.
 func (t *Table) Renew(now time.Duration, k Kind, key []byte, tok Token, ttl time.Duration) (remaining time.Duration, err error) {
-	l := t.find(now, k, key, tok)
+	l := t.Find(now, k, key, tok)
 	switch {
 	case ttl <= 0:
 		return 0, ErrTTL
@@ -67,12 +67,13 @@ func (t *Table) known(l *Lease) {
 	t.deadlines.set(l, after(t.now, l.ttl))
 }
 
-// Release ends the lease that the token names and passes its key on. The error
-// is ErrNotHeld.
+// Release ends the lease that the token names and passes its key on. In the
+// grace that may be one of the table before that nobody has claimed: it cannot
+// be claimed any more then. The error is ErrNotHeld or ErrTooManyReleases.
 func (t *Table) Release(now time.Duration, k Kind, key []byte, tok Token) error {
-	l := t.find(now, k, key, tok)
+	l := t.Find(now, k, key, tok)
 	if l == nil {
-		return ErrNotHeld
+		return t.releasePast(k, key, tok)
 	}
 	if l.owner.session {
 		t.happened(EventReleased, l)
@@ -102,8 +103,8 @@ func (t *Table) Force(now time.Duration, k Kind, key []byte) int {
 	return n
 }
 
-// find returns the lease that the token names at the instant now, or nil.
-func (t *Table) find(now time.Duration, k Kind, key []byte, tok Token) *Lease {
+// Find returns the lease that the token names at the instant now, or nil.
+func (t *Table) Find(now time.Duration, k Kind, key []byte, tok Token) *Lease {
 	t.Advance(now)
 	e := t.keys[k][string(key)]
 	if e == nil {

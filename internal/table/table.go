@@ -22,6 +22,14 @@ type Config struct {
 	// PruneInterval is the least time between two prunings, so that keys that
 	// become idle one by one do not wake the caller one by one.
 	PruneInterval time.Duration
+	// GraceEnd is the instant before which nothing is granted, because leases may
+	// be out that an earlier table granted, with fences up to FirstFence and the
+	// same Sign; 0 is no grace. ClaimTTL is the longest TTL that they can have,
+	// but for those that are restored; 0 is any.
+	GraceEnd, ClaimTTL time.Duration
+	// Ended is told of each lease that was granted and has ended, before any key
+	// is passed on. It must not call the table; nil is for nobody.
+	Ended func(*Lease)
 }
 
 // A Table is the lock table. It is not safe for concurrent use. Make one with
@@ -39,12 +47,17 @@ type Table struct {
 	deadlines deadlines
 
 	fence   uint64 // the fence of the latest grant
+	ceiling uint64 // no grant goes above it
+	wants   uint64 // what the ceiling held back needs
 	arrived uint64 // counts those who had to queue
 	held    int
 	waiting int
 
 	events []Event // what happened since the last call of Events
 	handed []Event // what that call returned
+
+	past   past
+	faults faults
 }
 
 // New returns an empty table. It panics if the config has no Sign: tokens that
@@ -53,7 +66,7 @@ func New(cfg Config) *Table {
 	if cfg.Sign == nil {
 		panic("table: Config.Sign is nil")
 	}
-	t := &Table{cfg: cfg, fence: cfg.FirstFence}
+	t := &Table{cfg: cfg, fence: cfg.FirstFence, ceiling: noCeiling, past: past{end: cfg.GraceEnd}}
 	for k := range t.keys {
 		t.keys[k] = make(map[string]*entry)
 	}
@@ -93,9 +106,11 @@ func (t *Table) Fence() uint64 { return t.fence }
 // known of it before.
 func (t *Table) Advance(now time.Duration) {
 	t.now = max(t.now, now)
-	for l := t.deadlines.first(t.now); l != nil; l = t.deadlines.first(t.now) {
-		t.fall(l)
+	if end := t.past.end; end != 0 && end <= t.now {
+		t.fallUntil(end - 1)
+		t.endGrace()
 	}
+	t.fallUntil(t.now)
 	if at, ok := t.pruneAt(); ok && at <= t.now {
 		t.prune()
 	}
@@ -108,10 +123,20 @@ func (t *Table) Advance(now time.Duration) {
 // change the answer.
 func (t *Table) Next() (at time.Duration, ok bool) {
 	at, ok = t.pruneAt()
+	if end := t.past.end; end != 0 && (!ok || end < at) {
+		at, ok = end, true
+	}
 	if due, any := t.deadlines.next(); any && (!ok || due < at) {
 		return due, true
 	}
 	return at, ok
+}
+
+// fallUntil does what is due up to an instant that is not in the future.
+func (t *Table) fallUntil(at time.Duration) {
+	for l := t.deadlines.first(at); l != nil; l = t.deadlines.first(at) {
+		t.fall(l)
+	}
 }
 
 // fall does what has become due with a lease.
