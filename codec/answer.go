@@ -32,7 +32,7 @@ const (
 // protocol does not know.
 const (
 	Canceled   Status = iota + Draining + 1 // "canceled": the request was taken back before it was granted
-	ErrSession                              // "error_session": there is no such session any more
+	ErrSession                              // "error_session": there is no such session (any more)
 )
 
 var statusWords = [...]string{
@@ -82,6 +82,10 @@ type Answer struct {
 	// HeldFor is written as TTL is.
 	Holder  string
 	HeldFor time.Duration
+	// Claim is set beside ErrSession in the answer to Hello by a server that was
+	// restarted, and can go on with what the session held: the client may begin
+	// another session and claim it there.
+	Claim bool
 	// Position is the place in the queue beside Queued in frames: 1 is the next
 	// to be granted, and 0 says nothing.
 	Position int
@@ -101,7 +105,8 @@ type Answer struct {
 	Offers []byte
 	// Text is an error that this package has no Status for, such as
 	// "error_not_leader", beside the Status Failed; the whole answer where
-	// something follows "error_session"; and what follows the ID in NoticeOther.
+	// something else than "claim" follows "error_session"; and what follows the ID
+	// in NoticeOther.
 	// AppendAnswer ignores it.
 	Text string
 }
@@ -150,6 +155,9 @@ func (a Answer) Format(f fmt.State, _ rune) {
 	if a.JSON != nil {
 		parts = append(parts, "and", len(a.JSON), "bytes of JSON")
 	}
+	if a.Claim {
+		parts = append(parts, claimWord)
+	}
 	if a.Version != 0 {
 		parts = append(parts, a.Version, a.Session, fmt.Sprintf("%q", a.Offers))
 	}
@@ -188,9 +196,14 @@ func AppendAnswer(dst []byte, a *Answer) []byte {
 		dst = strconv.AppendInt(append(dst, ' '), int64(a.Position), 10)
 	case a.ID != 0 && a.Status == Timeout:
 		dst = appendHolder(dst, a)
+	case a.ID == 0 && a.Status == ErrSession && a.Claim:
+		dst = append(append(dst, ' '), claimWord...)
 	}
 	return append(dst, '\n')
 }
+
+// claimWord follows "error_session" where there is something to claim.
+const claimWord = "claim"
 
 // appendHolder appends who holds what was not granted, if anybody knows.
 func appendHolder(dst []byte, a *Answer) []byte {

@@ -230,7 +230,7 @@ func TestStatsOnTheWire(t *testing.T) {
 
 func TestNamesOfCommandsAndStatuses(t *testing.T) {
 	for c := range codec.Command(255) {
-		if known := c >= codec.Lock && c <= codec.Bye; (c.String() != "invalid") != known {
+		if known := c >= codec.Lock && c <= codec.Claim; (c.String() != "invalid") != known {
 			t.Errorf("Command(%d) is %q", c, c)
 		}
 	}

@@ -39,6 +39,10 @@ func (ar *AnswerReader) Frames() { ar.mode = frameAnswers }
 // is there before anything was asked was not asked for.
 func (ar *AnswerReader) Buffered() int { return ar.lines.buffered() }
 
+// Ready says whether Read would return at once, with what was read ahead: for
+// who does something once for all the answers that came together.
+func (ar *AnswerReader) Ready() bool { return ar.lines.ready() }
+
 // ReadHello is Read for the answer to Hello: "ok VERSION SESSION OFFERS" or
 // "error_session", which are no answers of the base protocol, or any error. It
 // does not call Frames.
@@ -137,6 +141,9 @@ func parseOutcome(a *Answer, args *arguments, last Status) bool {
 			return true
 		}
 	case ErrSession:
+		if a.Claim = !args.frame && string(bytes.Trim(args.rest, " \t")) == claimWord; a.Claim {
+			return true
+		}
 		if len(args.rest) > 0 { // something that only later servers say
 			a.Text = string(line)
 			return true

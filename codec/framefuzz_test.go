@@ -78,14 +78,18 @@ func FuzzFrameFields(f *testing.F) {
 	f.Add(uint64(7), uint8(codec.Enqueue), true, "k", int64(1), int64(0), 3, 0, 1, uint64(1), []byte(hex32))
 	f.Add(uint64(7), uint8(codec.Wait), false, "k", int64(math.MaxInt64), int64(math.MaxInt64), 1, 1, 1, uint64(6), []byte(hex32))
 	f.Add(uint64(8), uint8(codec.Force), true, "k", int64(0), int64(0), 0, 0, 0, uint64(1), []byte(hex32))
+	f.Add(uint64(9), uint8(codec.Claim), false, "k", int64(0), int64(time.Minute), 5, 3, 0, uint64(1), []byte(hex32))
 	f.Fuzz(func(t *testing.T, id uint64, command uint8, semaphore bool, key string, timeout, ttl int64, limit, weight, fences int, ticket uint64, tok []byte) {
 		r := codec.Request{
-			ID: id%codec.MaxID + 1, Command: codec.Command(command % 16), Semaphore: semaphore, Key: []byte(key), Timeout: time.Duration(timeout), NoTimeout: timeout < 0,
+			ID: id%codec.MaxID + 1, Command: codec.Command(command % 20), Semaphore: semaphore, Key: []byte(key), Timeout: time.Duration(timeout), NoTimeout: timeout < 0,
 			TTL: time.Duration(max(ttl, 0)), Limit: limit&math.MaxInt32 | 1, Weight: weight & math.MaxInt32, Fences: fences & math.MaxInt32, Ticket: ticket%codec.MaxID + 1,
 		}
 		copy(r.Token[:], tok)
-		if codec.CheckKey(key) != nil || r.Command < codec.Lock || r.Command > codec.Bye || r.Command == codec.Auth || r.Command == codec.Hello {
+		if codec.CheckKey(key) != nil || r.Command < codec.Lock || r.Command > codec.Claim || r.Command == codec.Auth || r.Command == codec.Hello {
 			return
+		}
+		if r.Command == codec.Claim {
+			r.TTL, r.Weight = max(r.TTL, time.Millisecond), r.Weight|1
 		}
 		wire := codec.AppendRequest(nil, &r)
 		if strings.Count(string(wire), "\n") != 3 {
@@ -112,6 +116,8 @@ func only(r codec.Request) codec.Request {
 		}
 	case codec.Release, codec.Renew:
 		o.Token = r.Token
+	case codec.Claim:
+		o.Key, o.Token, o.TTL, o.Limit, o.Weight = r.Key, r.Token, toMillis(r.TTL), r.Limit, r.Weight
 	}
 	switch r.Command {
 	case codec.Lock, codec.Enqueue:
@@ -173,7 +179,7 @@ func FuzzWelcome(f *testing.F) {
 	for s := range welcomes(f) {
 		f.Add([]byte(s))
 	}
-	for _, s := range []string{"ok\n", "ok 33\n", "error_session claim\n", "ok 1 " + sessionHex + "  a=b \t c\n", "ok 1 " + sessionHex + "\x00\n", "ok 01 " + sessionHex + "\n"} {
+	for _, s := range []string{"ok\n", "ok 33\n", "error_session claim\n", "error_session \t claim \n", "error_session claims\n", "ok 1 " + sessionHex + "  a=b \t c\n", "ok 1 " + sessionHex + "\x00\n", "ok 01 " + sessionHex + "\n"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, wire []byte) {

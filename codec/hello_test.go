@@ -157,6 +157,7 @@ func welcomes(t testing.TB) map[string]codec.Answer {
 		"error_auth\n":                                                  {Status: codec.ErrAuth},
 		"error_draining\n":                                              {Status: codec.Draining},
 		"error_session\n":                                               {Status: codec.ErrSession},
+		"error_session claim\n":                                         {Status: codec.ErrSession, Claim: true},
 	}
 }
 
@@ -181,7 +182,8 @@ func TestWelcomeBothWays(t *testing.T) {
 
 func TestErrorsToHelloMaySayMore(t *testing.T) {
 	for line, want := range map[string]codec.Answer{
-		"error_session claim":   {Status: codec.ErrSession, Text: "error_session claim"},
+		"error_session claims":  {Status: codec.ErrSession, Text: "error_session claims"},
+		"error_session claim 5": {Status: codec.ErrSession, Text: "error_session claim 5"},
 		"error_session  a b c":  {Status: codec.ErrSession, Text: "error_session  a b c"},
 		"error_not_leader h:1":  {Status: codec.Failed, Text: "error_not_leader h:1"},
 		"error_session_unknown": {Status: codec.Failed, Text: "error_session_unknown"},

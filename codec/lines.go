@@ -83,6 +83,9 @@ func (b *lineBuffer) slice(from, to int) []byte { return b.buf[b.start+from : b.
 
 func (b *lineBuffer) buffered() int { return b.end - b.start }
 
+// ready says whether the end of a line was read.
+func (b *lineBuffer) ready() bool { return bytes.IndexByte(b.buf[b.start:b.end], '\n') >= 0 }
+
 func (b *lineBuffer) consume(n int) { b.start += n }
 
 // fill reads once, at least one byte unless it fails.

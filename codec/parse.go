@@ -105,6 +105,9 @@ func parseArguments(r *Request, args *arguments) {
 		r.Ticket = args.id()
 	case Force:
 		args.kind(r)
+	case Claim:
+		r.Token, r.TTL = args.token(), args.duration(1)
+		r.Limit, r.Weight = int(args.number(1, maxLimit)), int(args.number(1, maxLimit))
 	case Beat, Sync, Bye:
 		args.failed = args.failed || string(args.next()) != "_"
 	}

@@ -33,6 +33,7 @@ const (
 	Beat                              // beat: start every lease of the session anew
 	Sync                              // sync: everything that was to be resumed has been named
 	Bye                               // bye: release everything and close
+	Claim                             // claim: go on with the lease of Token, which an earlier run of the server granted
 )
 
 // words are the commands' names on the wire; with an "s" before them those of
@@ -40,6 +41,7 @@ const (
 var words = [...]string{
 	Lock: "l", Release: "r", Renew: "n", Enqueue: "e", Wait: "w", Auth: "auth", Ping: "ping", Stats: "stats",
 	Hello: "hello", Force: "force", Cancel: "cancel", Beat: "beat", Sync: "sync", Bye: "bye",
+	Claim: "claim",
 }
 
 // String returns the command's name on the wire, for locks.
@@ -55,14 +57,14 @@ func (c Command) exists(frame bool) bool {
 	switch c {
 	case Auth, Hello:
 		return !frame
-	case Cancel, Beat, Sync, Bye:
+	case Cancel, Beat, Sync, Bye, Claim:
 		return frame
 	}
 	return true
 }
 
-// keyed says whether the command is about a key, and so exists for semaphores.
-func (c Command) keyed() bool { return c >= Lock && c <= Wait || c == Force }
+// keyed says whether the command is about a key.
+func (c Command) keyed() bool { return c >= Lock && c <= Wait || c == Force || c == Claim }
 
 // A Request is one request of the base protocol, or a frame of session mode if
 // it has an ID. Which fields count depends on that and on the command; the
@@ -73,7 +75,8 @@ type Request struct {
 	ID      uint64
 	Command Command
 	// Semaphore makes Lock, Release, Renew, Enqueue, Wait and Force act on the
-	// semaphore of that name, not on the lock.
+	// semaphore of that name, not on the lock. Claim does not say it: the token
+	// tells, whose second half depends on it.
 	Semaphore bool
 	// NoTimeout makes Lock and Wait wait for ever, whatever Timeout says; in
 	// frames alone.
@@ -86,14 +89,14 @@ type Request struct {
 	// becomes a try.
 	Timeout time.Duration
 	// TTL is the lease that Lock, Enqueue and Renew ask for; 0 leaves it to
-	// the server. It is written as Timeout is.
+	// the server. Claim must have one. It is written as Timeout is.
 	TTL time.Duration
 	// Limit is the number of slots, at least 1, of Lock and Enqueue on a
-	// semaphore.
+	// semaphore, and of what Claim is about: 1 for a lock.
 	Limit int
 	// Weight is how many of the slots Lock and Enqueue on a semaphore take; 0
-	// leaves it out, which means 1. Whether it fits the limit is not asked here.
-	// In frames alone.
+	// leaves it out, which means 1. Claim must have one. Whether it fits the limit
+	// is not asked here. In frames alone.
 	Weight int
 	// Fences is how many fences the grant of Lock and Enqueue owns, its token's
 	// being the first; 0 leaves it out, which means 1. In frames alone.
@@ -101,7 +104,7 @@ type Request struct {
 	// Ticket is the ID of the Enqueue that Wait waits for, or of the request
 	// that Cancel takes back; in frames alone.
 	Ticket uint64
-	// Token names the hold for Release and Renew.
+	// Token names the hold for Release, Renew and Claim.
 	Token Token
 	// Secret is what Auth shows. After RequestReader.Read it is part of the
 	// reader's buffer, as Key is.
@@ -152,7 +155,7 @@ func AppendRequest(dst []byte, r *Request) []byte {
 		dst = append(append(dst, r.Command.String()...), "\n_\n"...)
 		return append(appendUnkeyed(dst, r), '\n')
 	}
-	if r.Semaphore && r.Command != Force {
+	if r.Semaphore && r.Command <= Wait {
 		dst = append(dst, 's')
 	}
 	dst = append(append(dst, words[r.Command]...), '\n')
@@ -213,6 +216,10 @@ func appendArguments(dst []byte, r *Request) []byte {
 		dst = append(appendTimeout(dst, r), ' ')
 	case Force:
 		return append(dst, kindWord(r.Semaphore)...)
+	case Claim:
+		dst = append(appendDuration(append(r.Token.AppendHex(dst), ' '), r.TTL, frame), ' ')
+		dst = append(strconv.AppendInt(dst, int64(r.Limit), 10), ' ')
+		return strconv.AppendInt(dst, int64(r.Weight), 10)
 	}
 	switch r.Command {
 	case Lock, Enqueue:

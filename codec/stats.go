@@ -19,6 +19,12 @@ type ServerStats struct {
 	// the server has not forgotten yet.
 	IdleLocks      []IdleStats `json:"idle_locks"`
 	IdleSemaphores []IdleStats `json:"idle_semaphores"`
+	// State is "ready", "grace" while a server that was restarted grants nothing,
+	// "draining" while one that is stopped does not, or "failed" if the disk did
+	// under what needs it. GraceEndsS is when the grace ends, in seconds. Other
+	// servers than this project's say neither.
+	State      string  `json:"state,omitempty"`
+	GraceEndsS float64 `json:"grace_ends_s,omitempty"`
 }
 
 // LockStats is what the server knows of a lock that is held.
