@@ -101,8 +101,19 @@ func (s *Server) refuse(x *session, id uint64, k table.Kind, key []byte) {
 	s.send(x)
 }
 
-// grant answers the request with a lease.
+// grant answers the request with a lease, once that may be relied on.
 func (s *Server) grant(x *session, id uint64, status codec.Status, l *table.Lease) {
+	switch s.kept(l, l.TTL()) {
+	case Later:
+		if x.link != nil {
+			s.parked = append(s.parked, parked{link: x.link, lease: l, status: status, request: codec.Request{ID: id}})
+		}
+		return
+	case Never:
+		s.table.Cancel(0, l)
+		s.reply(x, id, codec.Failed)
+		return
+	}
 	s.answer = codec.Answer{ID: id, Status: status, Token: ToWire(l.Token()), HasToken: true, TTL: l.TTL(), HasTTL: true}
 	s.send(x)
 }

@@ -26,6 +26,8 @@ func (s *Server) Request(now time.Duration, l *Link, r *codec.Request) {
 		s.release(now, x, r)
 	case codec.Renew:
 		s.renew(now, x, r)
+	case codec.Claim:
+		s.claim(now, x, r, again)
 	case codec.Cancel:
 		s.cancel(now, x, r)
 	case codec.Beat:
@@ -103,6 +105,9 @@ func (s *Server) acquire(now time.Duration, x *session, r *codec.Request, again 
 	}
 	if s.draining {
 		s.reply(x, r.ID, codec.Draining)
+		return
+	}
+	if !s.admitted(x, r, s.ttl(r), max(r.Fences, 1)) {
 		return
 	}
 	ticket := r.Command == codec.Enqueue
@@ -225,7 +230,18 @@ func (s *Server) release(now time.Duration, x *session, r *codec.Request) {
 }
 
 func (s *Server) renew(now time.Duration, x *session, r *codec.Request) {
-	left, err := s.table.Renew(now, KindOf(r), r.Key, FromWire(r.Token), s.ttl(r))
+	ttl := s.ttl(r)
+	if l := s.table.Find(now, KindOf(r), r.Key, FromWire(r.Token)); l != nil && s.cfg.Admit != nil {
+		switch s.mayLast(l, ttl) {
+		case Later:
+			s.table.Name(l) // or the end of a resume might drop it meanwhile
+			s.park(x, r)
+			return
+		case Never:
+			ttl = min(ttl, l.TTL()) // as it was is what can be relied on
+		}
+	}
+	left, err := s.table.Renew(now, KindOf(r), r.Key, FromWire(r.Token), ttl)
 	if err != nil {
 		s.reply(x, r.ID, codec.Failed)
 		return
@@ -238,6 +254,9 @@ func (s *Server) renew(now time.Duration, x *session, r *codec.Request) {
 // was granted in answer to l or w stays: the answer is on its way, and the
 // client releases it. Taking back a w gives up the place that it waits for.
 func (s *Server) cancel(now time.Duration, x *session, r *codec.Request) {
+	if s.unpark(x, r.Ticket) {
+		s.reply(x, r.Ticket, codec.Canceled)
+	}
 	c := x.calls[r.Ticket]
 	if c == nil {
 		c = x.waits(r.Ticket)

@@ -40,7 +40,7 @@ func (s *Server) resume(now time.Duration, x *session) {
 func (s *Server) repeat(x *session, r *codec.Request) bool {
 	if l := x.granted[r.ID]; l != nil && l.State() == table.Granted {
 		switch {
-		case l.Key() != string(r.Key) || l.Kind() != KindOf(r):
+		case l.Key() != string(r.Key) || r.Command != codec.Claim && l.Kind() != KindOf(r):
 			s.reply(x, r.ID, codec.Failed)
 		case r.Command == codec.Enqueue:
 			s.table.Name(l)

@@ -3,6 +3,7 @@ package session
 import (
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/distributed-go/distributed/codec"
@@ -44,9 +45,26 @@ type ServerConfig struct {
 	// how long a session without link, leases and places is known; 0 is 30 s
 	// and 60 s.
 	Silence, Memory time.Duration
-	// Offers is what the answer to hello says of the server.
+	// Offers is what the answer to hello says of the server, beside how much of
+	// the table's grace is left.
 	Offers []byte
+	// Admit is asked before each acquisition and renewal whether a lease of that
+	// TTL may be out, and so many more fences be given. Keep is asked before a
+	// client hears that it has a lease of a TTL, which may be another one than the
+	// lease still has; then that is to be changed at once. Neither may call the
+	// table or the Server; nil is for all and at once.
+	Admit func(ttl time.Duration, fences int) Verdict
+	Keep  func(l *table.Lease, ttl time.Duration) Verdict
 }
+
+// A Verdict says whether something may be relied on.
+type Verdict uint8
+
+const (
+	Now   Verdict = iota // it may
+	Later                // it may not yet: ask again at Retry
+	Never                // it never will
+)
 
 // An Outlet is where a link's lines go. It must not call the Server.
 type Outlet interface {
@@ -67,6 +85,8 @@ type Server struct {
 	sessions map[codec.SessionID]*session
 
 	draining bool // acquisitions are refused
+	stopped  bool // and nobody is heard
+	parked   []parked
 
 	// Links in the order in which they were heard, and sessions without a link
 	// in the order in which they are to be looked at.
@@ -153,12 +173,18 @@ func NewServer(cfg ServerConfig) *Server {
 // again. A session's owner in the table gets the number of the connection that
 // began it.
 //
+// Where the session is not known and the table is recovering, the answer says that
+// there may be something to claim.
+//
 // A hello that goes on with a session and was overtaken by a later attempt of
 // the same client is refused, so that it does not displace its own client.
 func (s *Server) Hello(now time.Duration, conn uint64, g *codec.Greeting, out Outlet) (*Link, codec.Answer) {
 	s.table.Advance(now)
 	s.Settle()
-	if g.Version < 1 {
+	switch {
+	case s.stopped:
+		return nil, codec.Answer{Status: codec.Draining}
+	case g.Version < 1:
 		return nil, codec.Answer{Status: codec.Failed}
 	}
 	x := s.sessions[g.Resume]
@@ -166,7 +192,7 @@ func (s *Server) Hello(now time.Duration, conn uint64, g *codec.Greeting, out Ou
 		x = s.begin(conn)
 	}
 	if x == nil || x.died {
-		return nil, codec.Answer{Status: codec.ErrSession}
+		return nil, codec.Answer{Status: codec.ErrSession, Claim: x == nil && s.table.Recovering()}
 	}
 	if g.Attempt < x.attempt && !s.faults.anyAttempt {
 		return nil, codec.Answer{Status: codec.Failed}
@@ -181,7 +207,20 @@ func (s *Server) Hello(now time.Duration, conn uint64, g *codec.Greeting, out Ou
 	s.detached.remove(x)
 	x.link = l
 	s.links.push(l)
-	return l, codec.Answer{Status: codec.OK, Version: Version, Session: x.id, Offers: s.cfg.Offers}
+	return l, codec.Answer{Status: codec.OK, Version: Version, Session: x.id, Offers: s.offers(now)}
+}
+
+// offers returns what a server with nothing special to offer leaves empty.
+func (s *Server) offers(now time.Duration) []byte {
+	end := s.table.GraceEnd()
+	if end == 0 {
+		return s.cfg.Offers
+	}
+	left := strconv.AppendInt([]byte("grace="), int64((end-now)/time.Millisecond), 10)
+	if len(s.cfg.Offers) == 0 {
+		return left
+	}
+	return append(append(slices.Clip(s.cfg.Offers), ' '), left...)
 }
 
 func (s *Server) begin(conn uint64) *session {
@@ -267,6 +306,18 @@ func (s *Server) Drain(now time.Duration) {
 		}
 	}
 	s.Settle()
+	s.Retry(now)
+}
+
+// Stop closes all links and hears nobody any more, so that nothing of what is held
+// or waited for changes by a request from here on. Answers that were given are
+// still written, and whoever has none asks the next server again.
+func (s *Server) Stop() {
+	s.stopped = true
+	for l := s.links.head; l != nil; l = s.links.head {
+		s.cut(l)
+	}
+	s.parked = nil
 }
 
 // Process returns the process that the link's session says that it is, empty if
