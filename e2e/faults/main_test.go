@@ -1,0 +1,237 @@
+//go:build unix
+
+package faults
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/distributed-go/distributed"
+	"github.com/distributed-go/distributed/internal/figures"
+	"github.com/distributed-go/distributed/internal/leaktest"
+	"github.com/distributed-go/distributed/internal/proc"
+	"github.com/distributed-go/distributed/locker"
+	"github.com/distributed-go/distributed/server"
+)
+
+func TestMain(m *testing.M) {
+	proc.Main(map[string]proc.Role{
+		"server": serverRole,
+		"worker": workerRole,
+	})
+	leaktest.Main(m)
+}
+
+var (
+	full = flag.Bool("full", false, "run the campaigns at full size")
+	seed = flag.Uint64("seed", 0, "what everything random follows from, but for what the machine does; 0 is a new one each time")
+)
+
+// noContext is for what nothing ends early.
+var noContext = context.Background()
+
+// A size is how much of something a campaign does: little by default, all of it
+// with -full, and what its own flag says if that is given.
+type size struct {
+	flag        *int
+	small, full int
+}
+
+func newSize(name string, small, full int, usage string) size {
+	usage = fmt.Sprintf("%s; 0 is %d, or %d with -full", usage, small, full)
+	return size{flag: flag.Int(name, 0, usage), small: small, full: full}
+}
+
+func (s size) get() int {
+	switch {
+	case *s.flag != 0:
+		return *s.flag
+	case *full:
+		return s.full
+	}
+	return s.small
+}
+
+// newRandom returns the campaign's source of everything random, and says how to
+// repeat it when the test has failed.
+func newRandom(t *testing.T) *rand.Rand {
+	t.Helper()
+	n := *seed
+	if n == 0 {
+		n = rand.Uint64()
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("repeat with -run '%s' -seed %d", t.Name(), n)
+		}
+	})
+	return rand.New(rand.NewPCG(n, 0))
+}
+
+// serverArgs say how a server is to be.
+type serverArgs struct {
+	Addr   string
+	Config serverConfig
+}
+
+// serverConfig is what of server.Config the campaigns set.
+type serverConfig struct {
+	KeepOnDisconnect bool
+}
+
+// A lockServer is a lock server in a process of its own.
+type lockServer struct {
+	*proc.Process
+	addr   string
+	config serverConfig
+}
+
+func startServer(t *testing.T, addr string, c serverConfig) *lockServer {
+	t.Helper()
+	s := &lockServer{config: c}
+	s.Process = proc.Start(t, "server", serverArgs{Addr: addr, Config: c}, &s.addr)
+	return s
+}
+
+func serverRole(c *proc.Child) error {
+	var args serverArgs
+	if err := c.Args(&args); err != nil {
+		return err
+	}
+	s, err := server.New(server.Config{
+		KeepOnDisconnect: args.Config.KeepOnDisconnect,
+		Logger:           slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		return err
+	}
+	ln, err := net.Listen("tcp", args.Addr)
+	if err != nil {
+		return err
+	}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(ln) }()
+	if err := c.Serve(ln.Addr().String()); err != nil {
+		return err
+	}
+	if err := s.Close(); err != nil {
+		return err
+	}
+	<-served
+	return nil
+}
+
+// urlOf is what workers open for a server at an address. Proof says that the
+// server may take the death of their process for the end of what they believe.
+func urlOf(addr string, proof bool) string {
+	url := "dflockd://" + addr + "?fences=1"
+	if !proof {
+		url += "&process=0"
+	}
+	return url
+}
+
+// open opens a client that is closed when the test ends.
+func open(t *testing.T, url string, ttl time.Duration) *distributed.Client {
+	t.Helper()
+	c, err := distributed.Open(url, locker.WithTTL(ttl), locker.WithLogger(slog.New(slog.DiscardHandler)))
+	must(t, err)
+	t.Cleanup(func() { _ = c.Close() }) // with the server gone there may be nothing to give back to
+	return c
+}
+
+// keysOf returns n keys.
+func keysOf(prefix string, n int) []string {
+	keys := make([]string, n)
+	for i := range keys {
+		keys[i] = fmt.Sprintf("%s-%d", prefix, i)
+	}
+	return keys
+}
+
+// report prints violations, a few of each kind in full: the list of planted
+// bugs reads these lines.
+func report(t *testing.T, found []violation) {
+	t.Helper()
+	const shown = 5
+	counts := make(map[string]int)
+	for _, v := range found {
+		if counts[v.Kind]++; counts[v.Kind] <= shown {
+			t.Error(v)
+		}
+	}
+	for kind, n := range counts {
+		if n > shown {
+			t.Errorf("violation %s: %d in all", kind, n)
+		}
+	}
+}
+
+// residue is what is left at a server when all clients are gone: it waits for a
+// while, but for less than leases last that just have to run out elsewhere.
+func residue(t *testing.T, s *lockServer, before proc.Usage, patience time.Duration) []violation {
+	t.Helper()
+	observer := open(t, urlOf(s.addr, true), time.Minute)
+	var problem string
+	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) { // real time: another process cleans up
+		if problem = leftAt(observer, s, before); problem == "" {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			break
+		}
+	}
+	return []violation{{"residue", fmt.Sprintf("%v after the end: %s", patience, problem)}}
+}
+
+// leftAt says what is left. The observer itself has a connection, and three
+// goroutines at the server.
+func leftAt(observer *distributed.Client, s *lockServer, before proc.Usage) string {
+	ctx, cancel := context.WithTimeout(noContext, 5*time.Second)
+	defer cancel()
+	r, err := observer.Inspect(ctx)
+	if err != nil {
+		return err.Error()
+	}
+	for _, k := range r.Keys {
+		if k.Holders+k.Waiters > 0 {
+			return fmt.Sprintf("the server reports %d holders and %d waiters of %s", k.Holders, k.Waiters, k.Key)
+		}
+	}
+	const observers = 4
+	u, err := s.Usage(ctx, false)
+	switch {
+	case err != nil:
+		return err.Error()
+	case u.Goroutines > before.Goroutines+observers || u.Files > before.Files+observers:
+		return fmt.Sprintf("the server has %d goroutines and %d files, and had %d and %d before anybody came", u.Goroutines, u.Files, before.Goroutines, before.Files)
+	}
+	return ""
+}
+
+func usage(t *testing.T, s *lockServer) proc.Usage {
+	t.Helper()
+	u, err := s.Usage(t.Context(), false)
+	must(t, err)
+	return u
+}
+
+// must ends the test if there is an error.
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// show prints a table of figures.
+func show(t *testing.T, table *figures.Table) {
+	t.Helper()
+	t.Logf("\n\n%s\n", table)
+}

@@ -1,0 +1,188 @@
+//go:build unix
+
+package faults
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// monotonic reads the clock that all processes of a machine share, in ns.
+func monotonic() int64 {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		panic("a system without CLOCK_MONOTONIC: " + err.Error())
+	}
+	return ts.Nano()
+}
+
+// A record is one line that a process wrote down, with one write(2) to a file
+// that all append to: what was written survives SIGKILL.
+//
+//	ask     an acquisition begins, at At
+//	enter   a lock was returned, with Fence, at At
+//	alive   the last Check that returned nil began at At
+//	gone    a Check failed; the last one that returned nil began at At
+//	leave   the last Check that returned nil began at At, and Release follows
+//	freed   Release returned without an error, at At
+type record struct {
+	What  string
+	Who   string // process and lane: there is one hold at a time for each
+	Key   string
+	Fence uint64 // of enter
+	At    int64  // by monotonic
+}
+
+func (r record) line() []byte {
+	return fmt.Appendf(nil, "%s %s %s %d %d\n", r.What, r.Who, r.Key, r.Fence, r.At)
+}
+
+func parseRecord(line string) (r record, err error) {
+	if _, err := fmt.Sscanf(line, "%s %s %s %d %d", &r.What, &r.Who, &r.Key, &r.Fence, &r.At); err != nil {
+		return r, fmt.Errorf("%q: %w", line, err)
+	}
+	switch r.What {
+	case "ask", "enter", "alive", "gone", "leave", "freed":
+		return r, nil
+	}
+	return r, fmt.Errorf("%q says nothing known", line)
+}
+
+// A recorder writes records down.
+type recorder struct{ file *os.File }
+
+func openRecorder(path string) (*recorder, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	return &recorder{f}, err
+}
+
+func (r *recorder) write(rec record) error {
+	_, err := r.file.Write(rec.line())
+	return err
+}
+
+// A follower reads the records of a run while they are written, and keeps
+// them. It is safe for concurrent use.
+type follower struct {
+	path string
+	stop func()
+	done chan struct{} // closed when everything was read
+
+	mu      sync.Mutex
+	waits   map[string]chan interval // guarded by mu, as all below; by who is awaited to hold
+	records []record                 // in the order of the file
+	holds   map[string]*interval     // by who, those that go on
+	err     error
+}
+
+// followEvery is how often the file is read while it grows.
+const followEvery = 2 * time.Millisecond
+
+func follow(t testing.TB, path string) *follower {
+	t.Helper()
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY, 0o600)
+	must(t, err)
+	ctx, stop := context.WithCancel(context.Background())
+	f := &follower{path: path, stop: stop, done: make(chan struct{}), waits: make(map[string]chan interval), holds: make(map[string]*interval)}
+	go func() {
+		defer close(f.done)
+		defer file.Close()
+		f.read(ctx, file)
+	}()
+	t.Cleanup(func() { f.end() })
+	return f
+}
+
+// read reads until ctx ends, and then to the end of the file. A line that is not
+// whole yet waits for its rest.
+func (f *follower) read(ctx context.Context, file *os.File) {
+	var (
+		rest []byte
+		buf  = make([]byte, 1<<16)
+	)
+	for {
+		ended := ctx.Err() != nil
+		n, _ := file.Read(buf) // at the end of the file it is 0
+		rest = append(rest, buf[:n]...)
+		if i := bytes.LastIndexByte(rest, '\n'); i >= 0 {
+			f.take(rest[:i+1])
+			rest = append(rest[:0], rest[i+1:]...)
+		}
+		if n == 0 {
+			if ended {
+				return
+			}
+			time.Sleep(followEvery) // real time: other processes write
+		}
+	}
+}
+
+func (f *follower) take(lines []byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for line := range bytes.Lines(lines) {
+		r, err := parseRecord(string(line))
+		if err != nil {
+			f.err = err
+			continue
+		}
+		f.records = append(f.records, r)
+		switch r.What {
+		case "enter":
+			h := &interval{record: r, last: r.At}
+			f.holds[r.Who] = h
+			if c := f.waits[r.Who]; c != nil {
+				c <- *h
+				delete(f.waits, r.Who)
+			}
+		case "gone", "leave":
+			delete(f.holds, r.Who)
+		}
+	}
+}
+
+// holding returns the hold of a lane, and false if it has none as far as was
+// read.
+func (f *follower) holding(who string) (interval, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	h, ok := f.holds[who]
+	if !ok {
+		return interval{}, false
+	}
+	return *h, true
+}
+
+// await waits until the lane holds, and returns false if ctx ends first.
+func (f *follower) await(ctx context.Context, who string) (interval, bool) {
+	f.mu.Lock()
+	if h, ok := f.holds[who]; ok {
+		f.mu.Unlock()
+		return *h, true
+	}
+	c := make(chan interval, 1)
+	f.waits[who] = c
+	f.mu.Unlock()
+	select {
+	case h := <-c:
+		return h, true
+	case <-ctx.Done():
+		return interval{}, false
+	}
+}
+
+// end reads what is left and returns all records. It is idempotent.
+func (f *follower) end() ([]record, error) {
+	f.stop()
+	<-f.done
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.records, f.err
+}

@@ -1,0 +1,128 @@
+//go:build unix
+
+package faults
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/distributed-go/distributed/internal/figures"
+)
+
+var (
+	stops    = newSize("stops", 40, 1000, "holders to stop with SIGSTOP for longer than their TTL")
+	stopKeys = newSize("stop-keys", 10, 30, "keys that three processes each fight for, of which one is stopped at a time")
+)
+
+const stopTTL = time.Second
+
+// TestStopHolders stops processes past their TTL while they hold a key, or wait
+// for it, between a Check and the write that it was for: when they go on, their
+// first Check says that the lease is lost, and the guarded store refuses the
+// write that they had in hand. How many the other store took is printed.
+func TestStopHolders(t *testing.T) {
+	s := &stopping{rig: newRig(t, 5*time.Minute, serverConfig{})}
+	s.left.Store(int64(stops.get()))
+	each(s.rig, keysOf("stop", stopKeys.get()), s.fight)
+	v := s.judge(stopTTL + 10*time.Second)
+	held := 0
+	for _, f := range s.frozen {
+		if f.held.Who == "" {
+			continue
+		}
+		held++
+		if last := lastBelief(v.holds[f.held.Key], f.held); last >= f.woke {
+			v.found = append(v.found, violation{"woken", fmt.Sprintf("key %s: %s was stopped for %v with a TTL of %v, and Check was nil %v after it went on",
+				f.held.Key, f.held.Who, time.Duration(f.woke-f.at), stopTTL, time.Duration(last-f.woke))})
+		}
+	}
+	table := figures.NewTable("stopped with SIGSTOP", "TTL", "stopped for", "holders", "others", "holds", "writes", "stale, refused by the guard", "accepted by the guard",
+		"taken without a guard", "violations")
+	table.Row("with SIGCONT later", stopTTL, fmt.Sprintf("%v to %v", shortestStop, longestStop), held, len(s.frozen)-held, v.count, v.writes.Writes,
+		v.writes.StaleRefused, v.writes.StaleAccepted, v.writes.StaleTaken, len(v.found))
+	show(t, table)
+	report(t, v.found)
+}
+
+const shortestStop, longestStop = stopTTL * 6 / 5, stopTTL * 5 / 2
+
+// A freeze is one process that was stopped.
+type freeze struct {
+	held     interval // what it held; none if Who is empty
+	at, woke int64    // the instants before it was stopped, and before it went on
+}
+
+// A stopping is the campaign.
+type stopping struct {
+	*rig
+	left atomic.Int64 // holders to stop
+
+	freezing sync.Mutex
+	frozen   []freeze // guarded by freezing
+}
+
+// fight has three processes fight for a key and stops one at a time, mostly the
+// one that holds it.
+func (s *stopping) fight(key string) error {
+	players := make([]*player, 3)
+	for i := range players {
+		var err error
+		players[i], err = s.start(workerArgs{
+			URL: urlOf(s.server.addr, true), TTL: stopTTL, Keys: []string{key}, HoldMin: 20 * time.Millisecond, HoldMax: 600 * time.Millisecond,
+			Look: 2 * time.Millisecond, Store: s.store.addr(),
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for s.left.Load() > 0 {
+		p, _ := s.holder(players...)
+		if p == nil {
+			return errCut
+		}
+		if s.chance(0.3) { // another one, which waits, as a rule
+			p = players[int(s.between(0, 3))]
+		}
+		time.Sleep(s.between(0, 20*time.Millisecond)) // real time, as all of this: other processes are stopped
+		f, err := s.freeze(p)
+		if err != nil {
+			return err
+		}
+		if f.held.Who != "" {
+			s.left.Add(-1)
+		}
+		s.freezing.Lock()
+		s.frozen = append(s.frozen, f)
+		s.freezing.Unlock()
+	}
+	for _, p := range players {
+		s.stop(p)
+	}
+	return nil
+}
+
+func (s *stopping) freeze(p *player) (freeze, error) {
+	f := freeze{at: monotonic()}
+	if err := p.Freeze(); err != nil {
+		return f, err
+	}
+	time.Sleep(5 * followEvery) // what it wrote down until then has been read after this
+	f.held, _ = s.follower.holding(p.who(0))
+	time.Sleep(s.between(shortestStop, longestStop))
+	f.woke = monotonic()
+	return f, p.Signal(syscall.SIGCONT)
+}
+
+// lastBelief returns until when a hold was believed in.
+func lastBelief(holds []*interval, h interval) int64 {
+	for _, other := range holds {
+		if other.Who == h.Who && other.Fence == h.Fence {
+			return other.last
+		}
+	}
+	return 0
+}
