@@ -139,8 +139,8 @@ func (f *follower) take(lines []byte) {
 			h := &interval{record: r, last: r.At}
 			f.holds[r.Who] = h
 			if c := f.waits[r.Who]; c != nil {
-				c <- *h
 				delete(f.waits, r.Who)
+				c <- *h
 			}
 		case "gone", "leave":
 			delete(f.holds, r.Who)
@@ -160,16 +160,25 @@ func (f *follower) holding(who string) (interval, bool) {
 	return *h, true
 }
 
-// await waits until the lane holds, and returns false if ctx ends first.
-func (f *follower) await(ctx context.Context, who string) (interval, bool) {
+// await waits until one of the lanes holds, and returns false if ctx ends first.
+func (f *follower) await(ctx context.Context, who ...string) (interval, bool) {
+	c := make(chan interval, len(who))
 	f.mu.Lock()
-	if h, ok := f.holds[who]; ok {
-		f.mu.Unlock()
-		return *h, true
+	for _, w := range who {
+		if h, ok := f.holds[w]; ok {
+			c <- *h
+		} else {
+			f.waits[w] = c
+		}
 	}
-	c := make(chan interval, 1)
-	f.waits[who] = c
 	f.mu.Unlock()
+	defer func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		for _, w := range who {
+			delete(f.waits, w)
+		}
+	}()
 	select {
 	case h := <-c:
 		return h, true
