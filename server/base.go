@@ -25,6 +25,8 @@ type base struct {
 	// The lease that the request at hand waits for, until it was told to look
 	// at it; guarded by locks.mu.
 	pending *table.Lease
+	// told is the lease that the answer at hand grants.
+	told *table.Lease
 	// framed is what the connection goes on as when serve returns errHello.
 	framed *framed
 	begun  bool // it is too late for a hello
@@ -61,8 +63,12 @@ func (b *base) serve() error {
 			}
 		case err == nil:
 			b.begun = true
+			b.told = nil
 			if a, err = b.handle(&r); err != nil {
 				return err
+			}
+			if b.told != nil {
+				a = b.kept(a)
 			}
 		case !errors.Is(err, codec.ErrMalformed):
 			return err
@@ -95,11 +101,11 @@ func (b *base) handle(r *codec.Request) (codec.Answer, error) {
 	case codec.Enqueue:
 		return b.enqueue(r), nil
 	case codec.Release:
-		return b.release(r), nil
+		return b.release(r)
 	case codec.Renew:
 		return b.renew(r), nil
 	case codec.Force:
-		return b.force(r), nil
+		return b.force(r)
 	case codec.Ping:
 		return codec.Answer{Status: codec.OK}, nil
 	case codec.Stats:
@@ -110,12 +116,15 @@ func (b *base) handle(r *codec.Request) (codec.Answer, error) {
 }
 
 func (b *base) lock(r *codec.Request) (codec.Answer, error) {
-	now := b.locks.enter()
+	now, ok := b.enterAdmitted(b.ttl(r))
+	if !ok {
+		return codec.Answer{Status: codec.Failed}, nil
+	}
 	l, status := b.acquire(now, r, now+min(r.Timeout, longest))
 	a := codec.Answer{Status: status}
 	switch status {
 	case codec.OK:
-		a = granted(codec.OK, l)
+		a = b.granted(codec.OK, l)
 	case codec.Queued:
 		b.pending = l
 	}
@@ -127,7 +136,10 @@ func (b *base) lock(r *codec.Request) (codec.Answer, error) {
 }
 
 func (b *base) enqueue(r *codec.Request) codec.Answer {
-	now := b.locks.enter()
+	now, ok := b.enterAdmitted(b.ttl(r))
+	if !ok {
+		return codec.Answer{Status: codec.Failed}
+	}
 	defer b.locks.leave(now)
 	name := ticket{session.KindOf(r), string(r.Key)}
 	if l := b.tickets[name]; l != nil && l.Reason() != table.Released {
@@ -138,7 +150,7 @@ func (b *base) enqueue(r *codec.Request) codec.Answer {
 		b.keep(name, l)
 	}
 	if status == codec.OK {
-		return granted(codec.Acquired, l)
+		return b.granted(codec.Acquired, l)
 	}
 	return codec.Answer{Status: status}
 }
@@ -165,16 +177,22 @@ func (b *base) wait(r *codec.Request) (codec.Answer, error) {
 	return b.outwait(l)
 }
 
-func (b *base) release(r *codec.Request) codec.Answer {
+func (b *base) release(r *codec.Request) (codec.Answer, error) {
 	now := b.locks.enter()
 	defer b.locks.leave(now)
-	if b.locks.table.Release(now, session.KindOf(r), r.Key, session.FromWire(r.Token)) != nil {
-		return codec.Answer{Status: codec.Failed}
+	switch {
+	case b.locks.frozen:
+		return codec.Answer{}, errStopped
+	case b.locks.table.Release(now, session.KindOf(r), r.Key, session.FromWire(r.Token)) != nil:
+		return codec.Answer{Status: codec.Failed}, nil
 	}
-	return codec.Answer{Status: codec.OK}
+	return codec.Answer{Status: codec.OK}, nil
 }
 
 func (b *base) renew(r *codec.Request) codec.Answer {
+	if b.locks.disk != nil {
+		return b.renewDurably(r)
+	}
 	now := b.locks.enter()
 	defer b.locks.leave(now)
 	remaining, err := b.locks.table.Renew(now, session.KindOf(r), r.Key, session.FromWire(r.Token), b.ttl(r))
@@ -185,12 +203,15 @@ func (b *base) renew(r *codec.Request) codec.Answer {
 }
 
 // force takes the key away from all who hold it.
-func (b *base) force(r *codec.Request) codec.Answer {
+func (b *base) force(r *codec.Request) (codec.Answer, error) {
 	now := b.locks.enter()
 	defer b.locks.leave(now)
+	if b.locks.frozen {
+		return codec.Answer{}, errStopped
+	}
 	ended := b.locks.table.Force(now, session.KindOf(r), r.Key)
 	b.locks.forced(revocation{session.KindOf(r), string(r.Key), ended, "", b.nc.RemoteAddr()})
-	return codec.Answer{Status: codec.OK, Count: ended, HasCount: true}
+	return codec.Answer{Status: codec.OK, Count: ended, HasCount: true}, nil
 }
 
 // acquire asks the table for a lease, with the mutex held. The status is OK if
@@ -245,7 +266,7 @@ func (b *base) outwait(l *table.Lease) (codec.Answer, error) {
 // mutex held, and whether there is one already.
 func (b *base) outcome(now time.Duration, l *table.Lease) (a codec.Answer, done bool) {
 	if b.locks.table.Collect(now, l) == nil {
-		return granted(codec.OK, l), true
+		return b.granted(codec.OK, l), true
 	}
 	if l.State() == table.Queued {
 		return codec.Answer{}, false
@@ -313,6 +334,7 @@ func (b *base) ttl(r *codec.Request) time.Duration {
 	return min(r.TTL, longest)
 }
 
-func granted(status codec.Status, l *table.Lease) codec.Answer {
+func (b *base) granted(status codec.Status, l *table.Lease) codec.Answer {
+	b.told = l
 	return codec.Answer{Status: status, Token: session.ToWire(l.Token()), HasToken: true, TTL: l.TTL(), HasTTL: true}
 }

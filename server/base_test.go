@@ -390,7 +390,7 @@ func TestStats(t *testing.T) {
 		a := connect(s)
 		synctest.Wait() // so that it is number 1
 		b := connect(s)
-		const empty = `{"connections":2,"locks":[],"semaphores":[],"idle_locks":[],"idle_semaphores":[]}`
+		const empty = `{"connections":2,"locks":[],"semaphores":[],"idle_locks":[],"idle_semaphores":[],"state":"ready"}`
 		synctest.Wait()
 		a.expect(t, "stats|_|_", "ok "+empty)
 		idle, idleSem := a.grant(t, "l|idle|0"), a.grant(t, "sl|idle|0 1")
@@ -406,6 +406,6 @@ func TestStats(t *testing.T) {
 		a.expect(t, "stats|_|_", `ok {"connections":2,`+
 			`"locks":[{"key":"a","owner_conn_id":2,"lease_expires_in_s":31.5,"waiters":0,"held_s":1.5},{"key":"quo\"te<","owner_conn_id":1,"lease_expires_in_s":31.5,"waiters":0,"held_s":1.5}],`+
 			`"semaphores":[{"key":"s","limit":2,"holders":2,"waiters":1,"owners":[{"name":"","weight":1,"held_s":1.5},{"name":"","weight":1,"held_s":1.5}]}],`+
-			`"idle_locks":[{"key":"idle","idle_s":1.5}],"idle_semaphores":[{"key":"idle","idle_s":1.5}]}`)
+			`"idle_locks":[{"key":"idle","idle_s":1.5}],"idle_semaphores":[{"key":"idle","idle_s":1.5}],"state":"ready"}`)
 	})
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed/codec"
+	"github.com/distributed-go/distributed/internal/datadir"
 )
 
 // A Config says how a server behaves. The zero Config is ready to use and
@@ -75,6 +76,19 @@ type Config struct {
 	// clients name processes whose children do the work.
 	IgnoreProcesses bool
 
+	// DataDir is a directory in which the server keeps what a restart needs, so
+	// that it loses no lock and gives none twice. It is made if its parent is
+	// there, and belongs to one server at a time. New fails if it was damaged. A
+	// server with one must be ended by Shutdown or Close. Empty is none: a restart
+	// then loses all leases, and fences grow by the wall clock.
+	DataDir string
+	// MaxGrace is the longest that a server with a DataDir grants nothing after an
+	// unclean stop: leases with a longer TTL cost a write each, and after such a
+	// stop keep only their own key from others. At least a second; 0 is 60 s.
+	MaxGrace time.Duration
+
+	disk *datadir.Options // what tests own of the data directory
+
 	// Debug logs every connection, every lease that ran out and every place that
 	// a silent session lost, at level debug; Logger must let that level through.
 	Debug bool
@@ -109,6 +123,7 @@ const (
 	defaultMaxLocks      = 1 << 20
 	defaultReadTimeout   = 23 * time.Second
 	defaultWriteTimeout  = 5 * time.Second
+	defaultMaxGrace      = time.Minute
 )
 
 // withDefaults returns the config with every default filled in, or an error
@@ -127,7 +142,11 @@ func (c Config) withDefaults() (Config, error) {
 		fillDefault("MaxWaiters", &c.MaxWaiters, 0),
 		fillDefault("ReadTimeout", &c.ReadTimeout, defaultReadTimeout),
 		fillDefault("WriteTimeout", &c.WriteTimeout, defaultWriteTimeout),
+		fillDefault("MaxGrace", &c.MaxGrace, defaultMaxGrace),
 	)
+	if err == nil && c.MaxGrace < time.Second {
+		err = fmt.Errorf("server: Config.MaxGrace is %v and must be at least 1s: every lease with a longer TTL costs a write", c.MaxGrace)
+	}
 	if err == nil && c.DefaultLeaseTTL < time.Second {
 		err = fmt.Errorf("server: Config.DefaultLeaseTTL is %v and must be at least 1s: the protocol knows whole seconds", c.DefaultLeaseTTL)
 	}

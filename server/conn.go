@@ -39,7 +39,8 @@ var (
 type conn struct {
 	nc       net.Conn             // over TLS, if it is spoken
 	raw      net.Conn             // without
-	clock    func() time.Duration // of the table
+	clock    func() time.Duration // since the server's start, pauses included
+	pauses   func(look bool) time.Duration
 	cfg      *Config
 	requests *codec.RequestReader // reads from the conn itself
 	out      []byte               // answers that were not written yet
@@ -48,6 +49,7 @@ type conn struct {
 
 	due           time.Duration // when the next request must be complete
 	fresh         bool          // due is to be counted from the next read on
+	paused        time.Duration // the pauses of the server up to when due was set
 	readDeadline  time.Duration // what nc was told last; 0 to tell it again
 	writeDeadline time.Duration // what nc was told last
 
@@ -56,8 +58,8 @@ type conn struct {
 	stopped atomic.Bool   // set by stop
 }
 
-func newConn(nc net.Conn, cfg *Config, clock func() time.Duration) *conn {
-	c := &conn{nc: nc, raw: nc, clock: clock, cfg: cfg, woken: make(chan struct{}, 1)}
+func newConn(nc net.Conn, cfg *Config, k *locks) *conn {
+	c := &conn{nc: nc, raw: nc, clock: k.now, pauses: k.pauses, cfg: cfg, woken: make(chan struct{}, 1)}
 	if tc, ok := nc.(*tls.Conn); ok {
 		c.raw = tc.NetConn()
 	}
@@ -95,7 +97,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 	if c.fresh {
 		c.fresh = false
-		c.due = now + c.cfg.ReadTimeout
+		c.due, c.paused = now+c.cfg.ReadTimeout, c.pauses(false)
 	}
 	for {
 		if c.readDeadline == 0 {
@@ -115,7 +117,12 @@ func (c *conn) Read(p []byte) (int, error) {
 		}
 		c.readDeadline = 0
 		if now = c.clock(); !c.waiting && now >= c.due {
-			return 0, errReadTimeout
+			// What came while the server was stopped could not be read.
+			paused := c.pauses(true)
+			if c.due += paused - c.paused; now >= c.due {
+				return 0, errReadTimeout
+			}
+			c.paused = paused
 		}
 		// A deadline that was left from an earlier request, or from somebody
 		// who woke the connection for something that it saw by itself.

@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/distributed-go/distributed/internal/session"
@@ -19,6 +20,8 @@ type locks struct {
 	log    *slog.Logger  // gets what operators should know
 	debug  *slog.Logger  // gets the leases that ended by themselves; nil for none
 	deaths *deaths       // of the processes of sessions
+	disk   *disk         // nil without a data directory
+	lost   atomic.Int64  // the pauses that were taken off the clock; written with mu held
 
 	mu       sync.Mutex
 	table    *table.Table    // guarded by mu, as is everything below
@@ -29,7 +32,10 @@ type locks struct {
 	timer    *time.Timer     // calls tick
 	armed    time.Duration   // when the timer fires; 0: it does not
 	draining bool            // nothing is granted any more
+	frozen   bool            // nothing that is held changes by a request
 	closed   bool            // nobody looks any more
+	seen     time.Duration   // the latest look at the clock
+	paused   time.Duration   // what to tell log of one after mu
 	drained  chan struct{}   // closed when draining has come to its end
 }
 
@@ -44,19 +50,21 @@ type party interface {
 }
 
 func newLocks(cfg Config) (*locks, error) {
-	sign, err := newSigner()
+	origin := time.Now()
+	k := &locks{
+		origin: origin, sweep: min(cfg.LeaseSweepInterval, pauseTick), log: cfg.Logger, drained: make(chan struct{}),
+	}
+	tc := table.Config{
+		FirstFence: firstFence(origin),
+		MaxKeys:    cfg.MaxLocks, MaxWaiters: cfg.MaxWaiters,
+		MaxIdle: cfg.GCMaxIdle, PruneInterval: cfg.GCInterval,
+	}
+	secret, err := k.remember(&cfg, &tc)
 	if err != nil {
 		return nil, err
 	}
-	origin := time.Now()
-	k := &locks{
-		origin: origin, sweep: cfg.LeaseSweepInterval, log: cfg.Logger, drained: make(chan struct{}),
-		table: table.New(table.Config{
-			FirstFence: firstFence(origin), Sign: sign,
-			MaxKeys: cfg.MaxLocks, MaxWaiters: cfg.MaxWaiters,
-			MaxIdle: cfg.GCMaxIdle, PruneInterval: cfg.GCInterval,
-		}),
-	}
+	tc.Sign = newSigner(secret)
+	k.table = table.New(tc)
 	k.deaths = newDeaths(k, cfg.IgnoreProcesses)
 	k.sessions = newSessions(k, cfg.DefaultLeaseTTL)
 	if cfg.Debug {
@@ -66,7 +74,35 @@ func newLocks(cfg Config) (*locks, error) {
 	k.timer = time.AfterFunc(time.Hour, k.tick)
 	k.timer.Stop()
 	k.mu.Unlock()
+	k.recall()
 	return k, nil
+}
+
+// remember opens the data directory, if there is to be one, and returns the key
+// of the tokens.
+func (k *locks) remember(cfg *Config, tc *table.Config) (secret []byte, err error) {
+	if cfg.DataDir == "" {
+		return newSecret()
+	}
+	if k.disk, err = openDisk(cfg, k.diskChanged); err != nil {
+		return nil, err
+	}
+	k.disk.configure(tc, k.now())
+	tc.Ended = k.disk.forget
+	return k.disk.found.Key[:], nil
+}
+
+// recall brings back what the data directory remembers.
+func (k *locks) recall() {
+	if k.disk == nil {
+		return
+	}
+	now := k.enter()
+	k.raise(now)
+	restored := k.disk.restore(k.table, now)
+	k.disk.tidying = time.AfterFunc(tidyEvery, k.tidy)
+	k.leave(now)
+	k.disk.tell(k.log, restored)
 }
 
 // firstFence returns the wall clock in nanoseconds: no server makes a grant a
@@ -74,7 +110,8 @@ func newLocks(cfg Config) (*locks, error) {
 // set back. A clock from before 1970 or after 2262 has no such number.
 func firstFence(now time.Time) uint64 { return uint64(max(now.UnixNano(), 0)) }
 
-// now returns the table's time, which is never 0: the table takes 0 for never.
+// now returns the time since the origin, which is never 0: the table takes 0 for
+// never. The table's time is this one without the pauses.
 func (k *locks) now() time.Duration { return time.Since(k.origin) + 1 }
 
 // enter takes the mutex and returns the table's time. Each enter ends with
@@ -82,7 +119,37 @@ func (k *locks) now() time.Duration { return time.Since(k.origin) + 1 }
 func (k *locks) enter() time.Duration {
 	now := k.now() // before the mutex: the table takes times out of order
 	k.mu.Lock()
-	return now
+	return k.withoutPauses(now)
+}
+
+const (
+	// pauseTick is the longest time between two looks at the clock, while there
+	// are leases.
+	pauseTick = 250 * time.Millisecond
+	// longestTick is what may pass between two looks before it counts as a pause.
+	longestTick = time.Second
+)
+
+// withoutPauses returns the table's time, with the mutex held. When this process
+// was stopped for a while, its clients may have been so too, or their renewals may
+// wait to be read. So a pause is no time: whatever would have ended in it ends
+// that much later, which can only delay others.
+func (k *locks) withoutPauses(now time.Duration) time.Duration {
+	if gap := now - k.seen; gap > longestTick && k.armed != 0 {
+		k.lost.Add(int64(gap))
+		k.paused += gap
+	}
+	k.seen = max(k.seen, now)
+	return now - time.Duration(k.lost.Load())
+}
+
+// pauses returns how long this process was stopped in all: as far as is known, or
+// with a look at whether it is just back.
+func (k *locks) pauses(look bool) time.Duration {
+	if look {
+		k.leave(k.enter())
+	}
+	return time.Duration(k.lost.Load())
 }
 
 // leave gives the mutex back, sees to it that the timer fires when it is needed
@@ -92,7 +159,11 @@ func (k *locks) leave(now time.Duration) {
 	var room [8]party // for all but mass events, so that nothing is allocated
 	wake, ended, revoked := append(room[:0], k.wake...), k.ended, k.revoked
 	clear(k.wake)
-	k.wake, k.ended, k.revoked = k.wake[:0], nil, nil
+	paused := k.paused
+	k.wake, k.ended, k.revoked, k.paused = k.wake[:0], nil, nil, 0
+	if k.disk != nil {
+		k.disk.reserve(k.table)
+	}
 	k.arm(now)
 	if k.draining && k.table.Held() == 0 {
 		k.endDrain()
@@ -100,6 +171,9 @@ func (k *locks) leave(now time.Duration) {
 	k.mu.Unlock()
 	for _, p := range wake {
 		p.wake()
+	}
+	if paused > 0 {
+		k.log.Warn("the server was paused: all leases last that much longer", "for", paused)
 	}
 	for _, e := range ended {
 		k.tell(e)
@@ -205,15 +279,23 @@ func (k *locks) endDrain() {
 	}
 }
 
-// close stops the timer, and ends a drain with whatever is still held: leases
-// that were kept over the end of their connection are forgotten.
+// close stops the timers, and ends a drain with whatever is still held: leases
+// that were kept over the end of their connection are forgotten, unless there is
+// a data directory.
 func (k *locks) close() {
 	k.deaths.close()
 	k.mu.Lock()
-	defer k.mu.Unlock()
 	k.closed = true
 	k.timer.Stop()
 	k.endDrain()
+	if k.disk != nil {
+		k.disk.tidying.Stop()
+	}
+	k.mu.Unlock()
+	if k.disk != nil {
+		k.disk.stop()
+		k.disk.dir.Close() //nolint:errcheck // what mattered of it was told before
+	}
 }
 
 func kindName(kind table.Kind) string {

@@ -14,7 +14,7 @@ var ErrServerClosed = errors.New("server: closed")
 
 // A Server is a lock server. Make one with New; all its methods are safe for
 // concurrent use. It costs nothing until connections come, so that one that was
-// never used need not be closed.
+// never used need not be closed, unless it has a data directory.
 type Server struct {
 	cfg   Config
 	locks *locks
@@ -72,7 +72,7 @@ func New(cfg Config) (*Server, error) {
 	if s.guard, err = newGuard(secret); err != nil {
 		return nil, err
 	}
-	if s.locks, err = newLocks(cfg); err != nil {
+	if s.locks, err = newLocks(cfg); err != nil { // the last, because it may need to be closed
 		return nil, err
 	}
 	return s, nil
@@ -95,7 +95,7 @@ func (s *Server) admit(nc net.Conn) *conn {
 	if _, ok := nc.(*tls.Conn); !ok && s.tls != nil {
 		transport = tls.Server(nc, s.tls)
 	}
-	c := newConn(transport, &s.cfg, s.locks.now)
+	c := newConn(transport, &s.cfg, s.locks)
 	if s.register(c) {
 		return c
 	}

@@ -151,7 +151,7 @@ func (c *conn) readFrames(p []byte) (int, error) {
 
 // newSessions returns the sessions over the table of the locks.
 func newSessions(k *locks, ttl time.Duration) *session.Server {
-	return session.NewServer(session.ServerConfig{
+	cfg := session.ServerConfig{
 		Table: k.table, TTL: ttl, Happened: k.happened,
 		Forced: func(by string, over session.Outlet, kind table.Kind, key string, ended int) {
 			k.forced(revocation{kind, key, ended, by, over.(*outbox).c.nc.RemoteAddr()})
@@ -160,7 +160,13 @@ func newSessions(k *locks, ttl time.Duration) *session.Server {
 			rand.Read(id[:]) //nolint:errcheck // it never fails: the program ends instead
 			return id
 		},
-	})
+	}
+	if k.disk != nil {
+		cfg.Offers = []byte("durable")
+		cfg.Admit = func(ttl time.Duration, fences int) session.Verdict { return verdict(k.admit(ttl, fences)) }
+		cfg.Keep = func(l *table.Lease, ttl time.Duration) session.Verdict { return verdict(k.keep(l, ttl)) }
+	}
+	return session.NewServer(cfg)
 }
 
 var _ handler = (*framed)(nil)

@@ -1,6 +1,9 @@
 package server
 
-import "context"
+import (
+	"context"
+	"fmt"
+)
 
 // Shutdown ends the server with as little harm as it can. It closes the
 // listeners, answers those who wait and those who come "error_draining", and
@@ -8,8 +11,16 @@ import "context"
 // closes the connections, each after its last answer. It returns nil when all
 // that is done. If ctx ends before, it does what Close does and returns the
 // context's cause.
+//
+// With a data directory it waits for nobody: what is held is written there, and
+// the next server goes on with it at once. Whoever waits in session mode hears
+// nothing and asks that one again. The error is then also why that could not be
+// written, and the next server has a grace.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.stopListening()
+	if s.locks.disk != nil {
+		return s.handOn(ctx)
+	}
 	s.cfg.Logger.Info("draining")
 	s.stopGranting()
 	select {
@@ -29,6 +40,27 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return nil
 }
 
+// handOn leaves what is held to the next server.
+func (s *Server) handOn(ctx context.Context) error {
+	s.cfg.Logger.Info("stopping")
+	records := s.locks.freeze(s.handlers())
+	clean, err := s.locks.disk.dir.Stop(records)
+	if err != nil {
+		err = fmt.Errorf("server: the leases could not be written: %w", err)
+	}
+	s.cfg.Logger.Info("stopped", "clean", clean, "leases", len(records), "error", err)
+	for _, c := range s.conns() {
+		c.stop()
+	}
+	select {
+	case <-s.gone:
+	case <-ctx.Done():
+		return s.abandon(ctx)
+	}
+	s.locks.close()
+	return err
+}
+
 func (s *Server) abandon(ctx context.Context) error {
 	s.Close() //nolint:errcheck // it has none, and the context's is the one to return
 	return context.Cause(ctx)
@@ -36,7 +68,9 @@ func (s *Server) abandon(ctx context.Context) error {
 
 // Close ends the server at once: it closes the listeners and all connections,
 // which releases what they hold unless Config.KeepOnDisconnect, and waits until
-// they have ended. A Shutdown under way returns too. The error is always nil.
+// they have ended. A Shutdown under way returns too. The error is always nil. With
+// a data directory the next server takes it for a crash, unless a Shutdown has
+// written what is held.
 func (s *Server) Close() error {
 	s.stopListening()
 	// Or else each connection that ends would pass its locks on to one that is

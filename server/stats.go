@@ -24,6 +24,8 @@ func (s *Server) Stats() codec.ServerStats {
 	s.mu.Lock()
 	report := codec.ServerStats{Connections: len(s.members)}
 	s.mu.Unlock()
+	st := s.Status()
+	report.State, report.GraceEndsS = string(st.State), seconds(st.GraceEnds)
 	fill(&report, s.snapshot())
 	return report
 }
@@ -48,8 +50,8 @@ const longCopy = 5 * time.Millisecond
 func (s *Server) snapshot() []table.KeyInfo {
 	s.reports <- struct{}{}
 	defer func() { <-s.reports }()
-	began := s.locks.enter()
-	now := began
+	began := s.locks.now()
+	now := s.locks.enter()
 	keys := s.locks.table.SnapshotInParts(now, copyPart, func() time.Duration {
 		s.locks.leave(now)
 		runtime.Gosched() // or else those who wait for the mutex would rarely get it

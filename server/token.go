@@ -11,15 +11,11 @@ import (
 )
 
 // newSigner returns the function that makes the second half of a token: the
-// first 64 bits of an HMAC-SHA256, with a key of its own, over all that the
+// first 64 bits of an HMAC-SHA256, with a secret key, over all that the
 // token stands for. So tokens cannot be guessed from others, and one that
 // outlived the table can still be proved genuine by whoever has the key. The
 // function is not safe for concurrent use: the table calls it under its mutex.
-func newSigner() (func(kind table.Kind, key string, fence uint64, limit, weight int) uint64, error) {
-	secret := make([]byte, sha256.Size)
-	if _, err := rand.Read(secret); err != nil {
-		return nil, fmt.Errorf("server: no randomness for tokens: %w", err)
-	}
+func newSigner(secret []byte) func(kind table.Kind, key string, fence uint64, limit, weight int) uint64 {
 	mac := hmac.New(sha256.New, secret)
 	// Both are kept because a grant must not allocate them.
 	var message, sum []byte
@@ -34,5 +30,14 @@ func newSigner() (func(kind table.Kind, key string, fence uint64, limit, weight 
 		mac.Write(message)
 		sum = mac.Sum(sum[:0])
 		return binary.BigEndian.Uint64(sum)
-	}, nil
+	}
+}
+
+// newSecret returns a key for a signer that nobody else has.
+func newSecret() ([]byte, error) {
+	secret := make([]byte, sha256.Size)
+	if _, err := rand.Read(secret); err != nil {
+		return nil, fmt.Errorf("server: no randomness for tokens: %w", err)
+	}
+	return secret, nil
 }

@@ -45,6 +45,9 @@ type Record struct {
 // claimed yet: in the grace, and as long as there are restored ones.
 func (t *Table) Recovering() bool { return t.past.end != 0 || !t.past.owner.Idle() }
 
+// Unclaimed says whether a lease was restored and nobody has claimed it yet.
+func (t *Table) Unclaimed(l *Lease) bool { return l.owner == &t.past.owner }
+
 // GraceEnd returns the instant at which the grace ends, and 0 if there is none
 // (any more), as of the latest instant of any call.
 func (t *Table) GraceEnd() time.Duration { return t.past.end }
