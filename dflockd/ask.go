@@ -26,6 +26,11 @@ type ask struct {
 	moved  bool   // it was answered over another link
 	err    error  // why it was taken back without its caller
 	next   *ask   // among those to be woken
+
+	until         time.Duration // when its caller gives it up, one of limits; 0 if it is none
+	before, after *ask          // of limits
+	overdue       bool          // its caller was woken then
+	stamp         time.Duration // an instant before it was asked, or 0
 }
 
 // newAsk returns an ask for the request. They are the backend's and not the
@@ -51,6 +56,7 @@ func (a *ask) wants(req *locker.Request, g *grant) {
 	if req.Fences > 1 {
 		r.Fences = req.Fences
 	}
+	a.stamp = req.Stamp
 	if g != nil {
 		a.call.Hold = &g.Hold
 	}
@@ -85,7 +91,7 @@ func (b *Backend) recycle(a *ask) {
 	}
 	c := &a.call
 	c.Hold, c.Ticket, c.JSON, c.Holder = nil, nil, nil, ""
-	a.left, a.moved, a.number, a.err, a.next = false, false, 0, nil, nil
+	a.left, a.overdue, a.moved, a.number, a.err, a.next, a.stamp = false, false, false, 0, nil, nil, 0
 	b.asks.Put(a)
 }
 
@@ -129,7 +135,7 @@ const defaultTTL = 33 * time.Second
 // do makes a call and waits for its end, and then the answer is in a. The error
 // says that there is none, and that a is not the caller's any more.
 func (x *conversation) do(ctx context.Context, a *ask) error {
-	now, err := x.ready(ctx)
+	now, err := x.ready(ctx, a.stamp)
 	if err != nil {
 		x.srv.b.recycle(a)
 		return err

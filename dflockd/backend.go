@@ -44,7 +44,7 @@ type Backend struct {
 var (
 	_ locker.Queuer    = (*Backend)(nil)
 	_ locker.Inspector = (*Backend)(nil)
-	_ locker.Clocked   = (*Backend)(nil)
+	_ locker.Releaser  = (*Backend)(nil)
 	_ locker.Forcer    = (*Backend)(nil)
 )
 
@@ -159,6 +159,16 @@ func (b *Backend) Release(ctx context.Context, h locker.Hold) error {
 		return err
 	}
 	return s.release(ctx, h)
+}
+
+// ReleaseWithin implements locker.Releaser.
+func (b *Backend) ReleaseWithin(now, d time.Duration, h locker.Hold) error {
+	if g, ok := h.Kept.(*grant); ok {
+		return g.x.releaseWithin(now, d, g)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), d)
+	defer cancel()
+	return b.Release(ctx, h)
 }
 
 // Close ends all connections and calls in flight, and waits for the backend's

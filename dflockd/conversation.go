@@ -36,6 +36,7 @@ type conversation struct {
 
 	first, last *ask // those that have ended since leave
 	lost        []loss
+	limits      limits
 	reason      string // of the latest loss
 	cause       error  // what it became
 }
@@ -67,6 +68,10 @@ func (x *conversation) Done(c *session.Call) {
 		return
 	}
 	a.moved = x.link == nil || a.number != x.link.number
+	x.limits.remove(a)
+	if a.overdue {
+		return // whoever waited was woken, and is about to find this
+	}
 	if x.first == nil {
 		x.first = a
 	} else {
@@ -91,6 +96,9 @@ func (x *conversation) Lost(h *session.Hold, reason string) {
 func (x *conversation) Over(reason string) {
 	x.over = x.endOf(reason)
 	x.srv.talk.CompareAndSwap(x, nil)
+	if t := x.limits.timer; t != nil {
+		t.Stop() // nobody waits any more
+	}
 	x.concludeLocked(errTooLate) // nothing was asked of those who wait for it
 	if l := x.link; l != nil {
 		x.link = nil
@@ -147,10 +155,13 @@ var errTooLate = errors.New("session ended before")
 // ready waits until requests can be sent, and returns with the mutex held and
 // an instant from before. While there is no link it waits for the attempt to
 // have one; if that fails, so does everybody who waits for it, and everybody
-// who comes before the next: waiting longer is the Client's business.
-func (x *conversation) ready(ctx context.Context) (now time.Duration, err error) {
-	for {
-		now = x.clock()
+// who comes before the next: waiting longer is the Client's business. The stamp
+// is such an instant, or 0 if there is none yet.
+func (x *conversation) ready(ctx context.Context, stamp time.Duration) (now time.Duration, err error) {
+	for now = stamp; ; now = 0 {
+		if now == 0 {
+			now = x.clock()
+		}
 		x.mu.Lock()
 		t, failure := x.attempt, x.failure
 		switch {

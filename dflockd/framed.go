@@ -3,6 +3,7 @@ package dflockd
 import (
 	"context"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -92,18 +93,41 @@ func (x *conversation) ended() error {
 // release ends a hold. It waits for a connection if there is none: for the
 // server the hold ends when one is there, or when its lease has run out.
 func (x *conversation) release(ctx context.Context, g *grant) error {
+	a := x.sendRelease(x.clock(), 0, g)
+	if err := x.wait(ctx, a); err != nil {
+		return err
+	}
+	return x.released(a)
+}
+
+// releaseWithin is release for a time, with an instant from before.
+func (x *conversation) releaseWithin(now, d time.Duration, g *grant) error {
+	a := x.sendRelease(now, now+min(max(d, 1), math.MaxInt64-now), g)
+	if err := x.waitLimited(a); err != nil {
+		return err
+	}
+	return x.released(a)
+}
+
+// sendRelease sends a release, which is waited for until an instant, or if that is
+// 0 for as long as a context lasts.
+func (x *conversation) sendRelease(now, until time.Duration, g *grant) *ask {
 	a := x.srv.b.newAsk(codec.Release, locker.Exclusive, "")
-	now := x.clock()
 	x.mu.Lock()
 	x.sentLocked(a)
+	if until != 0 {
+		x.limitLocked(a, now, until)
+	}
 	if !g.lost() {
 		g.Tag = nil
 	}
 	x.client.Release(now, &g.Hold, &a.call)
 	x.leave(now)
-	if err := x.wait(ctx, a); err != nil {
-		return err
-	}
+	return a
+}
+
+// released concludes a release, and recycles the ask.
+func (x *conversation) released(a *ask) error {
 	var err error
 	switch {
 	case a.err != nil:

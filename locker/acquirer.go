@@ -17,6 +17,10 @@ const (
 	firstPause   = 20 * time.Millisecond
 	longestPause = time.Second
 
+	// fresh is how old the stamp of a grant is at most for which a backend that
+	// keeps it alive need not be asked whether it knows of a later one.
+	fresh = 50 * time.Millisecond
+
 	// complainEvery is how often one acquisition logs what it rides out.
 	complainEvery = 10 * time.Second
 )
@@ -31,7 +35,6 @@ var errLapsed = fmt.Errorf("grant ran out before it arrived: %w", ErrUnavailable
 // An Acquirer acquires leases for one request, again and again. It is safe for
 // concurrent use.
 type Acquirer struct {
-	client   *Client
 	req      Request
 	settings *settings // the Client's if there are no others: a lease may be the only one of its Acquirer
 
@@ -140,7 +143,7 @@ func (p *patience) bear(ctx context.Context, err error) error {
 	switch {
 	case p.acquirer.pause(ctx, err, p.pauses.NextBackOff()):
 		return nil
-	case p.acquirer.client.life.Err() != nil:
+	case p.acquirer.settings.client.life.Err() != nil:
 		return ErrClosed
 	}
 	return waitError(ctx, err)
@@ -187,7 +190,7 @@ func (a *Acquirer) busy() error {
 
 // Error wraps an error of an operation with the key and the backend.
 func (a *Acquirer) Error(op string, err error) error {
-	return &Error{Op: op, Key: a.req.Key, Backend: a.client.name, Err: err}
+	return &Error{Op: op, Key: a.req.Key, Backend: a.settings.client.name, Err: err}
 }
 
 // newPauses returns the pauses of one loop of attempts: 20 ms, doubling up to a
@@ -204,7 +207,7 @@ func newPauses() backoff.BackOff {
 // usable returns why no acquisition can begin: a context that has ended loses
 // even where the lease would be free, as in x/sync/semaphore.
 func (a *Acquirer) usable(ctx context.Context) error {
-	if a.client.life.Err() != nil {
+	if a.settings.client.life.Err() != nil {
 		return ErrClosed
 	}
 	if ctx.Err() != nil {
@@ -252,7 +255,7 @@ func (a *Acquirer) pause(ctx context.Context, err error, d time.Duration) bool {
 	case <-t.C:
 		return true
 	case <-ctx.Done():
-	case <-a.client.life.Done():
+	case <-a.settings.client.life.Done():
 	}
 	return false
 }
@@ -268,7 +271,8 @@ func (a *Acquirer) fail(op string, began time.Duration, err error) error {
 
 // once asks the backend once, now, for an acquisition that may have begun before.
 func (a *Acquirer) once(ctx context.Context, req Request, stamp, began time.Duration) (*Lease, error) {
-	g, err := a.client.backend.Acquire(ctx, req)
+	req.Stamp = stamp
+	g, err := a.settings.client.backend.Acquire(ctx, req)
 	if err != nil {
 		return nil, err
 	}
@@ -279,12 +283,9 @@ func (a *Acquirer) once(ctx context.Context, req Request, stamp, began time.Dura
 // grant back. Began is when the acquisition did, for the trace.
 func (a *Acquirer) settle(ctx context.Context, g Grant, stamp, began time.Duration) (*Lease, error) {
 	l := a.newLease(g)
-	if g.Kept != nil {
-		stamp = g.Kept.Since()
-	}
 	confirmed, err := a.believe(ctx, l, stamp, grantedTTL(a.req.TTL, g.TTL))
 	if err == nil {
-		err = a.client.keeper.add(l)
+		err = a.settings.client.keeper.add(l)
 	}
 	if err != nil {
 		l.hold = hold{}
@@ -304,8 +305,10 @@ func (a *Acquirer) settle(ctx context.Context, g Grant, stamp, began time.Durati
 // first: only then is the stamp young, and a grant whose lease ran out unnoticed
 // found out. An acquisition that did not wait never pays for that.
 func (a *Acquirer) believe(ctx context.Context, l *Lease, stamp, ttl time.Duration) (confirmed bool, err error) {
-	noticeSleep()
-	granted, now := ttl, a.settings.clock()
+	granted, now := ttl, a.settings.wary() // the machine may have slept since the stamp
+	if now-stamp > fresh && l.upkeep() == nil {
+		stamp = l.tie.Since()
+	}
 	if ttl > 0 && deadlineOf(stamp, ttl)-now < ttl/2 {
 		h := l.handle()
 		if stamp, granted, err = a.confirm(ctx, h, ttl); err != nil {
@@ -336,7 +339,7 @@ func (a *Acquirer) confirm(ctx context.Context, h Hold, ttl time.Duration) (stam
 	defer cancel()
 	r := []Renewal{{Hold: h, TTL: ttl, Attempt: 1}}
 	stamp = a.settings.clock()
-	a.client.backend.Renew(attempt, r)
+	a.settings.client.backend.Renew(attempt, r)
 	err = r[0].Err
 	switch {
 	case err == nil:

@@ -41,6 +41,9 @@ type Request struct {
 	// TTL is the lease to ask for; 0 leaves it to the backend. Backends that
 	// know whole seconds only round it up.
 	TTL time.Duration
+	// Stamp is a reading of the clock of a Clocked backend from before it was
+	// called, to spare it another; 0 if the caller has none. The Client sets it.
+	Stamp time.Duration
 	// Fences is how many consecutive fences the grant takes, for a holder that
 	// hands it on within its process by Lease.HandOver: from 0, which means one,
 	// to MaxFences. Only who takes all of the limit may ask for more than one. A
@@ -94,6 +97,17 @@ type Loser interface{ Lose(cause error) }
 type Clocked interface {
 	Backend
 	UseClock(now func() time.Duration)
+}
+
+// A Releaser is a Clocked backend that can bound a release by itself, for less than
+// a context with a timer costs.
+type Releaser interface {
+	Clocked
+
+	// ReleaseWithin is Release of a hold that the backend keeps, which waits for
+	// the answer for d at most: then it returns context.DeadlineExceeded, as it
+	// is or wrapped. Now is a reading of the clock from before the call.
+	ReleaseWithin(now, d time.Duration, h Hold) error
 }
 
 // A Hold names a grant to the backend that made it.

@@ -23,7 +23,8 @@ const (
 // is not usable, New makes one. Close it when done.
 type Client struct {
 	backend  Backend
-	name     string // of the backend, which is not asked for it under a lock
+	releaser Releaser // the backend, or nil if it is none
+	name     string   // of the backend, which is not asked for it under a lock
 	settings settings
 	keeper   *keeper
 	returner returner
@@ -54,6 +55,8 @@ func New(b Backend, opts ...Option) *Client {
 		clocked.UseClock(settings.clock)
 	}
 	c := &Client{backend: b, name: b.String(), settings: settings}
+	c.releaser, _ = b.(Releaser)
+	c.settings.client = c
 	c.life, c.endLife = context.WithCancelCause(context.Background())
 	c.afterlife, c.endAfterlife = context.WithCancel(context.Background())
 	c.keeper = newKeeper(c)
@@ -107,7 +110,7 @@ func (c *Client) exclusive(key string, opts []Option) (*Acquirer, error) {
 // are ignored: WithTTL and the method called say them. The error matches
 // ErrInvalid.
 func (c *Client) Acquirer(req Request, opts ...Option) (*Acquirer, error) {
-	a := &Acquirer{client: c, req: req, settings: &c.settings}
+	a := &Acquirer{req: req, settings: &c.settings}
 	if len(opts) > 0 {
 		s := c.settings.with(opts).kept()
 		a.settings = &s

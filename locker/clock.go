@@ -21,14 +21,29 @@ var slept atomic.Int64
 
 func init() { slept.Store(suspended()) } // before the first clock was made, it is nobody's
 
-// newClock returns a clock that starts now: Go's monotonic clock, which stands
+// newClocks returns a clock that starts now, and the same one with noticeSleep
+// before each reading, for little more than either costs alone. It is Go's monotonic clock, which stands
 // still while the machine sleeps, and the sleep that noticeSleep has found.
 // Read alone, CLOCK_BOOTTIME would do, but it costs a system call each time,
 // and knows nothing of the virtual time of a testing/synctest bubble, which
 // this clock follows when it is made inside one.
-func newClock() clock {
+func newClocks() (now, wary clock) {
 	start, before := time.Now(), slept.Load()
-	return func() time.Duration { return time.Since(start) + time.Duration(slept.Load()-before) }
+	now = func() time.Duration { return time.Since(start) + time.Duration(slept.Load()-before) }
+	wary = func() time.Duration {
+		t := time.Now()
+		noticeSleepAt(t)
+		return t.Sub(start) + time.Duration(slept.Load()-before)
+	}
+	return now, wary
+}
+
+// waryOf makes a wary clock of one that somebody else made.
+func waryOf(c clock) clock {
+	return func() time.Duration {
+		noticeSleep()
+		return c()
+	}
 }
 
 // noticeSleep brings all clocks forward by what the machine has slept since the
@@ -39,8 +54,9 @@ func newClock() clock {
 // moves the wall clock by as much, and a look at that takes a tenth, so the
 // kernel is asked only when it has moved, for whatever reason: by a sleep, or
 // because somebody set it.
-func noticeSleep() {
-	now := time.Now()
+func noticeSleep() { noticeSleepAt(time.Now()) }
+
+func noticeSleepAt(now time.Time) {
 	ahead := now.UnixNano() - origin.UnixNano() - int64(now.Sub(origin))
 	if !suspicious(ahead - noticed.Load()) {
 		return

@@ -1,6 +1,9 @@
 package locker
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // MaxFences is the most that Request.Fences may ask for.
 const MaxFences = 1 << 20
@@ -16,12 +19,12 @@ const MaxFences = 1 << 20
 // on then: release it. A lease without a fence can be handed over as often as one
 // likes. The error matches ErrLost or ErrNotHeld if there is no hold to pass on.
 func (l *Lease) HandOver() (*Lease, error) {
-	noticeSleep()
+	now := l.keeper().wary() // who is handed the lease has not looked, and trusts that somebody has
 	heir := &Lease{acquirer: l.acquirer, tie: l.tie, token: l.token}
 	if l.fence != 0 {
 		heir.fence, heir.spare = l.fence+1, l.spare-1
 	}
-	stop, err := l.passOn(heir)
+	stop, err := l.passOn(now, heir)
 	if err != nil {
 		return nil, err
 	}
@@ -33,13 +36,13 @@ func (l *Lease) HandOver() (*Lease, error) {
 
 // passOn makes the heir the holder. It returns what ends the work under the
 // lease, or nil if there is none.
-func (l *Lease) passOn(heir *Lease) (stop context.CancelCauseFunc, err error) {
+func (l *Lease) passOn(now time.Duration, heir *Lease) (stop context.CancelCauseFunc, err error) {
 	k := l.keeper()
 	var after aftermath
 	defer after.run()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.expireLocked(l, &after)
+	k.expireAtLocked(l, now, &after)
 	if l.state != held {
 		return nil, l.whyNotLocked()
 	}

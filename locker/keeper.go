@@ -17,6 +17,7 @@ import (
 type keeper struct {
 	client *Client
 	clock  clock
+	wary   clock // clock, with noticeSleep before
 
 	nudge chan struct{} // capacity 1: something became due earlier
 
@@ -30,7 +31,7 @@ type keeper struct {
 }
 
 func newKeeper(c *Client) *keeper {
-	return &keeper{client: c, clock: c.settings.clock, nudge: make(chan struct{}, 1), agenda: newAgenda(), sleeps: never, renewers: make(map[class]*renewer)}
+	return &keeper{client: c, clock: c.settings.clock, wary: c.settings.wary, nudge: make(chan struct{}, 1), agenda: newAgenda(), sleeps: never, renewers: make(map[class]*renewer)}
 }
 
 // add keeps a new lease. The error says why it is lost already, or that the
@@ -89,13 +90,18 @@ func (k *keeper) followLocked(l *Lease) {
 // expireLocked loses a lease whose deadline has passed now, which it returns.
 func (k *keeper) expireLocked(l *Lease, after *aftermath) (now time.Duration) {
 	now = k.clock()
+	k.expireAtLocked(l, now, after)
+	return now
+}
+
+// expireAtLocked is expireLocked for who has just read the clock.
+func (k *keeper) expireAtLocked(l *Lease, now time.Duration, after *aftermath) {
 	if l.state != held || now < l.deadline {
-		return now
+		return
 	}
 	if k.followLocked(l); now >= l.deadline {
 		k.loseLocked(l, nil, after)
 	}
-	return now
 }
 
 // run is the keeper's goroutine.

@@ -148,10 +148,10 @@ func (l *Lease) renewAt() time.Duration {
 // Format prints the key and the backend, whatever the verb: a dump of the fields
 // would show the token.
 func (l *Lease) Format(f fmt.State, _ rune) {
-	fmt.Fprintf(f, "lease of %q on %s", l.Key(), l.acquirer.client.name)
+	fmt.Fprintf(f, "lease of %q on %s", l.Key(), l.acquirer.settings.client.name)
 }
 
-func (l *Lease) keeper() *keeper { return l.acquirer.client.keeper }
+func (l *Lease) keeper() *keeper { return l.acquirer.settings.client.keeper }
 
 // Key returns the key that is held.
 func (l *Lease) Key() string { return l.acquirer.req.Key }
@@ -207,10 +207,9 @@ func (l *Lease) Held() time.Duration {
 // clock on every call, so unlike Lost it is right at once after a pause of the
 // process: check, then write, with the fence.
 func (l *Lease) Check() error {
-	noticeSleep()
 	k := l.keeper()
 	k.mu.Lock()
-	well := l.state == held && k.clock() < l.deadline
+	well := l.state == held && k.wary() < l.deadline // read here, because a wait for the lock may be a pause
 	k.mu.Unlock()
 	if well {
 		return nil

@@ -10,10 +10,11 @@ import (
 // errRanOut is what a release ends with when the lease ends first.
 var errRanOut = fmt.Errorf("%w: the lease ran out before its release was answered", ErrUnavailable)
 
-// errLimit is errRanOut as a context has it.
+// errLimit is errRanOut as a context of nothing but a limit has it.
 var errLimit = fmt.Errorf("%w: %w", errRanOut, context.DeadlineExceeded)
 
-// A limit is the context of one release to which its caller sets none. It does
+// A limit is the context of one release whose caller has a time instead, which the
+// backend wants as a context. It does
 // what context.WithTimeoutCause does, without the allocations of that, because a
 // Client uses it again. So whoever it is given to must have done with it when the
 // call returns, as backends have.

@@ -18,12 +18,14 @@ type Option func(*settings)
 
 // settings are what options set.
 type settings struct {
+	client *Client // whose they are; not an option
 	ttl    time.Duration
 	wait   time.Duration
 	terms  terms
 	trace  *Trace
 	logger *slog.Logger
 	clock  clock
+	wary   clock // clock, with noticeSleep before
 	dial   Dial
 }
 
@@ -48,7 +50,8 @@ func (d Dial) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 func (d Dial) LogValue() slog.Value { return slog.StringValue(redacted) }
 
 func defaults() settings {
-	return settings{terms: terms{ratio: defaultRenewRatio}, logger: slog.Default(), clock: newClock(), trace: &Trace{}}
+	now, wary := newClocks()
+	return settings{terms: terms{ratio: defaultRenewRatio}, logger: slog.Default(), clock: now, wary: wary, trace: &Trace{}}
 }
 
 func (s settings) with(opts []Option) settings {
@@ -125,7 +128,7 @@ func WithSecret(secret string) Option { return func(s *settings) { s.dial.Secret
 func WithTLS(c *tls.Config) Option { return func(s *settings) { s.dial.TLS = c } }
 
 // withClock replaces the clock, for tests.
-func withClock(c clock) Option { return func(s *settings) { s.clock = c } }
+func withClock(c clock) Option { return func(s *settings) { s.clock, s.wary = c, waryOf(c) } }
 
 // check returns what is wrong with the settings.
 func (s *settings) check() error {

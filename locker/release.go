@@ -23,49 +23,73 @@ const releaseTimeout = time.Second
 //
 // The error matches ErrLost if the lease was lost before; then nothing is sent.
 func (l *Lease) Release(ctx context.Context) error {
-	noticeSleep()
+	switch e, err := l.endHold(); {
+	case err != nil:
+		return notBefore(err)
+	case ctx.Done() == nil:
+		return l.sendWithin(e.left, e)
+	default:
+		return l.send(ctx, e)
+	}
+}
+
+// ReleaseWithin is Release for who has no context, and does without the price of
+// one: it waits for d at most. The error matches context.DeadlineExceeded where
+// that was not enough.
+func (l *Lease) ReleaseWithin(d time.Duration) error {
 	e, err := l.endHold()
 	if err != nil {
-		if errors.Is(err, ErrLost) {
-			return err
-		}
-		return nil // released before
+		return notBefore(err)
 	}
-	if e.stop != nil {
-		e.stop(l.acquirer.Error("check", ErrNotHeld))
+	return l.sendWithin(d, e)
+}
+
+// notBefore is what a release returns of a hold that is over: it is idempotent.
+func notBefore(err error) error {
+	if errors.Is(err, ErrLost) {
+		return err
 	}
-	return l.send(ctx, e)
+	return nil
 }
 
 // An ending is what is left to do for a lease that its holder has released.
 type ending struct {
-	running *renewal                // to be waited for; nil if none is under way
-	stop    context.CancelCauseFunc // ends the work under the lease; nil if there is none
-	left    time.Duration           // of the lease
+	running *renewal      // to be waited for; nil if none is under way
+	now     time.Duration // an instant from before
+	left    time.Duration // of the lease
 }
 
-// endHold ends a lease that is held, as far as this side goes, or says why it is
-// not.
+// endHold ends a lease that is held, as far as this side goes, and the work under
+// it, or says why it is not held.
 func (l *Lease) endHold() (ending, error) {
+	now := l.keeper().wary() // whoever releases hears of a loss, also of one while the machine slept
+	e, stop, err := l.endHoldAt(now)
+	if stop != nil {
+		stop(l.acquirer.Error("check", ErrNotHeld))
+	}
+	return e, err
+}
+
+func (l *Lease) endHoldAt(now time.Duration) (ending, context.CancelCauseFunc, error) {
 	k := l.keeper()
 	var after aftermath
 	defer after.run()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	now := k.expireLocked(l, &after)
+	k.expireAtLocked(l, now, &after)
 	switch l.state {
 	case released:
-		return ending{}, ErrNotHeld
+		return ending{}, nil, ErrNotHeld
 	case lost:
-		return ending{}, l.errLocked()
+		return ending{}, nil, l.errLocked()
 	}
 	k.forgetLocked(l)
 	l.state = released
-	e := ending{left: l.deadline - now, stop: l.takeStopLocked()}
+	e := ending{now: now, left: l.deadline - now}
 	if u := l.upkeep(); u != nil {
 		e.running = u.renewal
 	}
-	return e, nil
+	return e, l.takeStopLocked(), nil
 }
 
 // Do calls f while the lease is held and then releases it, also if f panics.
@@ -99,12 +123,6 @@ func (l *Lease) Do(ctx context.Context, f func(ctx context.Context) error) (err 
 // send tells the backend about the release, and waits for the answer until ctx
 // ends, or the lease: after that there is nothing to release.
 func (l *Lease) send(ctx context.Context, e ending) error {
-	if ctx.Done() == nil {
-		limits := &l.acquirer.client.limits
-		limit := limits.start(e.left)
-		defer limits.stop(limit)
-		return l.tell(limit, e.running)
-	}
 	if d, ok := ctx.Deadline(); !ok || time.Until(d) > e.left {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, e.left, errRanOut)
@@ -113,14 +131,37 @@ func (l *Lease) send(ctx context.Context, e ending) error {
 	return l.tell(ctx, e.running)
 }
 
+// sendWithin is send for a time.
+func (l *Lease) sendWithin(d time.Duration, e ending) error {
+	c := l.acquirer.settings.client
+	if r := c.releaser; r != nil && l.upkeep() == nil {
+		err := r.ReleaseWithin(e.now, min(d, e.left), l.handle())
+		if d >= e.left && errors.Is(err, context.DeadlineExceeded) {
+			err = errLimit
+		}
+		return l.told(err)
+	}
+	limit := c.limits.start(min(d, e.left))
+	defer c.limits.stop(limit)
+	return l.tell(limit, e.running)
+}
+
 // tell tells the backend about the release, at first in the caller's time, then
 // in the background. Of a hold that it keeps the backend is told once, in either.
 func (l *Lease) tell(ctx context.Context, running *renewal) error {
-	kept := l.upkeep() == nil
 	err := join(ctx, running)
-	if err == nil || kept {
-		err = l.acquirer.client.backend.Release(ctx, l.handle())
+	if err == nil || l.upkeep() == nil {
+		err = l.acquirer.settings.client.backend.Release(ctx, l.handle())
 	}
+	if err != nil && ctx.Err() != nil && !errors.Is(err, ErrNotHeld) && !errors.Is(err, ctx.Err()) {
+		err = fmt.Errorf("%w: %w", ended(ctx), err)
+	}
+	return l.told(err)
+}
+
+// told concludes what the backend was told in the caller's time.
+func (l *Lease) told(err error) error {
+	kept := l.upkeep() == nil
 	switch {
 	case err == nil:
 		l.released(nil)
@@ -130,8 +171,6 @@ func (l *Lease) tell(ctx context.Context, running *renewal) error {
 		err = l.acquirer.Error("release", fmt.Errorf("%w: %w", ErrLost, err))
 		l.released(err)
 		return err
-	case ctx.Err() != nil && !errors.Is(err, ctx.Err()):
-		err = fmt.Errorf("%w: %w", ended(ctx), err)
 	}
 	if err = l.acquirer.Error("release", fmt.Errorf("%w (going on in the background)", err)); kept {
 		l.released(err)

@@ -23,7 +23,7 @@ func (l *Lease) Renew(ctx context.Context) error {
 	}
 	select {
 	case err := <-done:
-		if errors.Is(err, ErrUnavailable) && l.acquirer.client.life.Err() != nil {
+		if errors.Is(err, ErrUnavailable) && l.acquirer.settings.client.life.Err() != nil {
 			err = l.acquirer.Error("renew", ErrClosed)
 		}
 		return err
@@ -73,7 +73,7 @@ func (l *Lease) renewNow() (<-chan error, error) {
 // beginLocked runs a part of Renew in the background, if the Client is not
 // closing; then it is about to lose the lease.
 func (l *Lease) beginLocked(run func()) error {
-	if !l.acquirer.client.background(run) {
+	if !l.acquirer.settings.client.background(run) {
 		return l.acquirer.Error("renew", ErrClosed)
 	}
 	return nil

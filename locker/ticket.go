@@ -28,7 +28,7 @@ var errTicketUsed = fmt.Errorf("%w: the ticket was used before", ErrNotHeld)
 // it rides out outages until ctx ends. The error matches errors.ErrUnsupported
 // if the backend has no places.
 func (a *Acquirer) Enqueue(ctx context.Context) (*Ticket, error) {
-	q, ok := a.client.backend.(Queuer)
+	q, ok := a.settings.client.backend.(Queuer)
 	if !ok {
 		return nil, a.Error("enqueue", errors.ErrUnsupported)
 	}
@@ -123,14 +123,14 @@ func (t *Ticket) Cancel(ctx context.Context) error {
 // cancelling gives the place up in the background, and tells f how that went.
 func (t *Ticket) cancelling(f func(error)) {
 	run := func() { f(t.cancel()) }
-	if !t.acquirer.client.background(run) {
+	if !t.acquirer.settings.client.background(run) {
 		run() // the Client is closing
 	}
 }
 
 // cancel gives the place up within a second.
 func (t *Ticket) cancel() error {
-	ctx, cancel := context.WithTimeout(t.acquirer.client.afterlife, releaseTimeout)
+	ctx, cancel := context.WithTimeout(t.acquirer.settings.client.afterlife, releaseTimeout)
 	defer cancel()
 	if err := t.place.Cancel(ctx); err != nil {
 		return t.acquirer.Error("cancel", err)

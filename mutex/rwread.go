@@ -112,7 +112,7 @@ func (m *RW) RUnlock() {
 	if l == nil {
 		panic(m.reader.Error("unlock", locker.ErrNotHeld))
 	}
-	m.writer.release(l)
+	_ = l.ReleaseWithin(unlockTimeout)
 }
 
 // RUnlockContext is RUnlock that says how that went: the error matches

@@ -84,11 +84,16 @@ func (m *Mutex) await(ctx context.Context, l *locker.Lease, shares bool) error {
 
 // take waits for the turn and makes the lease that of m.
 func (m *Mutex) take(ctx context.Context, l *locker.Lease, queued bool) error {
-	if err := m.await(ctx, l, false); err != nil {
-		return err
-	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if !m.turn.tryEnter(false) {
+		m.mu.Unlock()
+		err := m.await(ctx, l, false)
+		m.mu.Lock()
+		if err != nil {
+			return err
+		}
+	}
 	m.holdLocked(holder{l, queued})
 	return nil
 }
@@ -161,19 +166,4 @@ func (m *Mutex) handOver(l *locker.Lease, heir *waiter) (handed bool) {
 	m.mu.Unlock()
 	heir.turn <- next
 	return next != nil
-}
-
-// release releases a lease, waiting for the answer for unlockTimeout at most.
-// What goes wrong goes on in the background, or needs no release any more.
-func (m *Mutex) release(l *locker.Lease) {
-	m.mu.Lock()
-	c := m.limits.take()
-	m.mu.Unlock()
-	c = c.start()
-	_ = l.Release(c)
-	if c.stop() {
-		m.mu.Lock()
-		m.limits.put(c)
-		m.mu.Unlock()
-	}
 }
