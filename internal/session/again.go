@@ -8,11 +8,30 @@ import (
 	"github.com/distributed-go/distributed/codec"
 )
 
-// resume tells the server over a new connection what the client knows of, in
-// this order: its holds, each by a renewal; its places and the requests that
-// have no answer, under their old IDs; and sync, at which the server drops
-// everything else. What is not said here is therefore given up, which is how
-// requests that were taken back meanwhile end.
+// nameWindow is how many renewals of a resume may be without an answer. A million
+// holds take as many round trips then as there are windows in them, and a few
+// megabytes instead of hundreds. When there is room again for one lot of
+// nameLots, it is filled.
+const (
+	nameWindow = 16 << 10
+	nameLots   = 32
+)
+
+// A naming is the part of a resume from welcome to sync.
+type naming struct {
+	under  bool // sync was not sent
+	window int  // how many renewals may be without an answer
+	asked  int  // how many are
+	spare  list[Call, *Call]
+}
+
+// resume tells the server over a new connection what the client knows of: its
+// holds, each by a renewal; its places and the requests that have no answer,
+// under their old IDs; and, when all holds are named, sync, at which the server
+// drops everything else. What is not said here is therefore given up, which is
+// how requests that were taken back meanwhile end.
+//
+// Of very many holds the renewals go out by and by, as the first are answered.
 func (c *Client) resume(now time.Duration) {
 	// The beats so far count for the holds as they are; those from here on
 	// count for what has been confirmed.
@@ -27,11 +46,9 @@ func (c *Client) resume(now time.Duration) {
 	if c.faults.beatBeforeN {
 		c.Beat(now)
 	}
-	c.holds.all(func(h *Hold) {
-		c.Do(now, &Call{Hold: h, own: true, Request: codec.Request{
-			Command: codec.Renew, Semaphore: h.Semaphore, Key: []byte(h.Key), Token: h.Token, TTL: h.TTL(),
-		}})
-	})
+	c.naming.under = true
+	c.holds.walk()
+	named := c.name(now)
 	for ticket := c.places.head; ticket != nil; ticket = ticket.links.next {
 		again = append(again, ticket)
 	}
@@ -47,9 +64,90 @@ func (c *Client) resume(now time.Duration) {
 		}
 		c.send(now, call)
 	}
+	c.beginQueued(now)
+	if named || c.faults.syncEarly {
+		c.sync(now)
+	}
+}
+
+// name names holds, as many as may be without an answer, and says whether it
+// has come to the last. Those that are confirmed already were granted since.
+func (c *Client) name(now time.Duration) (all bool) {
+	for n := &c.naming; n.asked < n.window; {
+		h := c.holds.step()
+		if h == nil {
+			return true
+		}
+		if h.confirmed {
+			continue
+		}
+		call := n.spare.head
+		if call == nil {
+			call = &Call{own: true, names: true}
+		} else {
+			n.spare.remove(call)
+		}
+		r := &call.Request
+		*r = codec.Request{
+			Command: codec.Renew, Semaphore: h.Semaphore, Key: append(r.Key[:0], h.Key...), Token: h.Token, TTL: h.TTL(),
+		}
+		call.Hold = h
+		n.asked++
+		c.Do(now, call)
+	}
+	return false
+}
+
+// named takes note that the renewal of a resume was answered, and goes on with
+// the next ones.
+func (c *Client) named(now time.Duration, call *Call) {
+	n := &c.naming
+	n.asked--
+	call.Hold = nil
+	switch {
+	case n.under:
+		n.spare.push(call)
+		if n.asked <= n.window-max(n.window/nameLots, 1) && c.name(now) {
+			c.sync(now)
+		}
+	case n.asked == 0:
+		n.spare = list[Call, *Call]{}
+	}
+}
+
+// sync ends the resume, after which what was not to be asked before it is.
+func (c *Client) sync(now time.Duration) {
+	c.naming.under = false
 	if !c.faults.noSync {
 		c.Do(now, &Call{own: true, Request: codec.Request{Command: codec.Sync}})
 	}
+	c.beginQueued(now)
+}
+
+// beginQueued sends what waited for a connection and need not wait for the end
+// of a resume, or does not have to any more.
+func (c *Client) beginQueued(now time.Duration) {
+	for call := c.queued.head; call != nil; {
+		next := call.links.next
+		if !c.waits(call) {
+			c.queued.remove(call)
+			c.begin(now, call)
+		}
+		call = next
+	}
+}
+
+// waits says whether a call is to be sent only once the resume under way has
+// come to its end. Until then the server may keep a key for this very session,
+// which was granted it by an answer that was lost. What concerns leases and
+// places that are known goes out at once: to release a hold that was not named
+// yet after the sync would be to release nothing.
+func (c *Client) waits(call *Call) bool { return c.naming.under && call.wants() }
+
+// unname ends a resume that was cut off.
+func (c *Client) unname() {
+	c.naming = naming{window: c.naming.window}
+	c.holds.cursor = nil
 }
 
 // sorted returns the calls that were sent and not answered, in the order of their

@@ -42,6 +42,7 @@ type Call struct {
 	// Taken says that nobody waits for the answer: a grant is given back.
 	taken bool
 	own   bool // made by the Client itself
+	names bool // the renewal of a hold in a resume
 
 	links links[Call] // in the list of those queued, or of places
 }
@@ -68,6 +69,16 @@ func (c *Call) Place() bool { return c.place }
 // acquires says whether the call can be answered with a hold.
 func (c *Call) acquires() bool {
 	return c.Request.Command == codec.Lock || c.Request.Command == codec.Wait
+}
+
+// wants says whether the call asks for what somebody else may have: a lease, a
+// place, or the end of leases.
+func (c *Call) wants() bool {
+	switch c.Request.Command {
+	case codec.Lock, codec.Enqueue, codec.Force:
+		return true
+	}
+	return false
 }
 
 // again says whether the call is worth sending again over another connection.

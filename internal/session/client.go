@@ -53,6 +53,7 @@ type Client struct {
 	queued  list[Call, *Call] // without an ID, until there is a connection
 	places  list[Call, *Call]
 	holds   chain
+	naming  naming
 
 	beaten   time.Duration // the stamp of the latest beat of this connection that was answered
 	beat     *Call         // the one that is on its way, or was last
@@ -75,7 +76,7 @@ const (
 // it is; Version and Resume are filled in.
 func NewClient(caller Caller, g codec.Greeting) *Client {
 	g.Version, g.Resuming = Version, false
-	return &Client{caller: caller, greeting: g, shortest: math.MaxInt64}
+	return &Client{caller: caller, greeting: g, shortest: math.MaxInt64, naming: naming{window: nameWindow}}
 }
 
 // Connect begins a new connection, the only one that counts from here on. It
@@ -102,6 +103,7 @@ func (c *Client) Cut(now time.Duration, conn uint64) {
 		return
 	}
 	c.state = down
+	c.unname()
 	for _, call := range c.sorted() {
 		switch {
 		case call.place:
@@ -122,7 +124,8 @@ func (c *Client) Cut(now time.Duration, conn uint64) {
 	}
 }
 
-// Up says whether requests are sent at once.
+// Up says whether requests are sent at once, but for what waits for the end of a
+// resume.
 func (c *Client) Up() bool { return c.state == up }
 
 // Holds counts the holds that are neither released nor lost.
@@ -162,10 +165,10 @@ func (c *Client) Do(now time.Duration, call *Call) {
 	if ttl := call.Request.TTL; ttl > 0 {
 		c.shortest = min(c.shortest, ttl)
 	}
-	switch c.state {
-	case up:
+	switch {
+	case c.state == up && !c.waits(call):
 		c.begin(now, call)
-	case over:
+	case c.state == over:
 		c.finish(call, codec.ErrSession)
 	default:
 		call.state = queued
@@ -296,6 +299,7 @@ func (c *Client) End(reason string) {
 // end ends the session: everything is lost.
 func (c *Client) end(reason string) {
 	c.state = over
+	c.unname()
 	holds := c.holds
 	c.holds = chain{}
 	for h := holds.head; h != nil; {

@@ -52,7 +52,11 @@ func (d *digester) actor(w *world, a *actor) {
 	c := a.client
 	x := w.server.sessions[c.greeting.Resume]
 	d.flag(c.greeting.Resuming, a.over != "", x != nil, a.pipe != nil, c.beat != nil && c.beat.state == sent)
-	d.num(uint64(c.state), c.next)
+	d.num(uint64(c.state), c.next, uint64(c.naming.asked)) //nolint:gosec // it is small
+	d.flag(c.naming.under)
+	if h := c.holds.cursor; h != nil {
+		d.num(h.Token.Fence())
+	}
 	d.ago(w.now, c.beaten)
 	for _, call := range c.sorted() {
 		d.call(w, call)

@@ -23,6 +23,7 @@ type clientFaults struct {
 	beatBeforeN   bool // a resume begins with a beat, and that counts for all holds
 	reuseIDs      bool // a new connection starts counting IDs anew
 	noSync        bool // a resume ends without sync
+	syncEarly     bool // sync is sent before all holds are named
 	forgetPending bool // what was not answered is not sent again
 	cancelLost    bool // a request that was taken back is sent again all the same
 	keepGrants    bool // a grant of a request that was taken back is kept by nobody

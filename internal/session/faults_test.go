@@ -24,6 +24,7 @@ var plantedBugs = []planted{
 	{"passed-over waiter loses its place", serverFaults{placeLost: true}, clientFaults{}},
 	{"grant to the absent", serverFaults{grantToAbsent: true}, clientFaults{}},
 	{"lease counted from receipt", serverFaults{}, clientFaults{fromReceipt: true}},
+	{"sync before all holds are named", serverFaults{}, clientFaults{syncEarly: true}},
 	{"unanswered requests forgotten", serverFaults{}, clientFaults{forgetPending: true}},
 	{"cancel lost", serverFaults{}, clientFaults{cancelLost: true}},
 	{"grant to nobody kept", serverFaults{}, clientFaults{keepGrants: true}},

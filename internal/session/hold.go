@@ -91,6 +91,7 @@ type chain struct {
 	head, tail *Hold
 	held, dead int
 	index      map[codec.Token]*Hold // of those held, while many are looked for; else nil
+	cursor     *Hold                 // where the walk of step goes on; nil if there is none
 }
 
 // fewDead is how many ended holds are not worth a walk.
@@ -133,6 +134,9 @@ func (s *chain) tidy() {
 	for h != nil {
 		next := h.next
 		h.next, h.chained = nil, false
+		if s.cursor == h && !h.held {
+			s.cursor = next
+		}
 		if h.held {
 			h.chained = true
 			if s.tail == nil {
@@ -153,6 +157,21 @@ func (s *chain) all(f func(*Hold)) {
 			f(h)
 		}
 	}
+}
+
+// walk begins a walk over the holds, during which they may come and go.
+func (s *chain) walk() { s.cursor = s.head }
+
+// step returns the next hold of the walk, or nil at its end. Those that come
+// meanwhile may be left out.
+func (s *chain) step() *Hold {
+	for h := s.cursor; h != nil; h = s.cursor {
+		s.cursor = h.next
+		if h.held {
+			return h
+		}
+	}
+	return nil
 }
 
 // nearFront is how far find walks.

@@ -15,6 +15,52 @@ func tokenOf(n int) (t codec.Token) {
 	return t
 }
 
+// TestWalkWhileHoldsComeAndGo wants a walk to come by every hold once that is
+// there from its beginning to when it is passed, whatever happens to others.
+func TestWalkWhileHoldsComeAndGo(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	var s chain
+	var held, ended []*Hold
+	end := func(i int) *Hold {
+		h := held[i]
+		held = slices.Delete(held, i, i+1)
+		h.held = false
+		s.drop(h)
+		ended = append(ended, h)
+		return h
+	}
+	for round := range 500 {
+		for range rng.IntN(200) {
+			h := new(Hold)
+			if len(ended) > 0 && rng.IntN(3) == 0 {
+				i := rng.IntN(len(ended))
+				h = ended[i]
+				ended = slices.Delete(ended, i, i+1)
+			}
+			h.held = true
+			s.push(h)
+			held = append(held, h)
+		}
+		want := make(map[*Hold]bool)
+		for _, h := range held {
+			want[h] = true
+		}
+		s.walk()
+		for h := s.step(); h != nil; h = s.step() {
+			if !h.held {
+				t.Fatalf("round %d: the walk came by what is not held", round)
+			}
+			delete(want, h)
+			for n := rng.IntN(4); n > 0 && len(held) > 0; n-- {
+				delete(want, end(rng.IntN(len(held))))
+			}
+		}
+		if len(want) > 0 {
+			t.Fatalf("round %d: the walk left out %d", round, len(want))
+		}
+	}
+}
+
 // TestChainAgainstAModel grants, ends and looks for holds at random, and uses
 // ended ones again.
 func TestChainAgainstAModel(t *testing.T) {

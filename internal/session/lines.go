@@ -85,8 +85,11 @@ func (c *Client) answered(now time.Duration, call *Call, a *codec.Answer) {
 	}
 	bye := call.Request.Command == codec.Bye
 	c.finish(call, status)
-	if bye {
+	switch {
+	case bye:
 		c.end(ReasonBye)
+	case call.names:
+		c.named(now, call)
 	}
 }
 
@@ -130,10 +133,8 @@ func (c *Client) welcome(now time.Duration, a *codec.Answer) bool {
 	c.state = up
 	if resuming {
 		c.resume(now)
-	}
-	for call := c.queued.head; call != nil; call = c.queued.head {
-		c.queued.remove(call)
-		c.begin(now, call)
+	} else {
+		c.beginQueued(now)
 	}
 	return true
 }

@@ -22,16 +22,18 @@ type scope struct {
 	ticks   int
 	flight  int      // messages in one direction of a connection
 	pipes   int      // connections of one client that are not over at the same time
+	window  int      // of resumes; 0 is the usual one
 	budgets []budget // of each client
 }
 
 // A budget is what a client may still do.
 type budget struct {
 	locks, enqueues, cancels, beats, cuts, kills, releases int8
+	more                                                   int8 // locks of other keys, while something is wanted or held
 }
 
 func (b budget) append(dst []byte) []byte {
-	return append(dst, byte(b.locks), byte(b.enqueues), byte(b.cancels), byte(b.beats), byte(b.cuts), byte(b.kills), byte(b.releases))
+	return append(dst, byte(b.locks), byte(b.enqueues), byte(b.cancels), byte(b.beats), byte(b.cuts), byte(b.kills), byte(b.releases), byte(b.more))
 }
 
 // A state is a world and what may still happen in it.
@@ -67,7 +69,7 @@ func newSearch(sc scope, sf serverFaults, cf clientFaults) *search {
 
 // run searches from the state in which all clients have just connected.
 func (s *search) run() error {
-	w := newWorld(len(s.budgets), s.sf, s.cf)
+	w := newNarrowWorld(len(s.budgets), s.window, s.sf, s.cf)
 	first := state{world: w, budgets: s.budgets, ticks: s.ticks}
 	for _, a := range w.actors {
 		w.connect(a)
@@ -141,6 +143,7 @@ const (
 	moveUp
 	moveDown
 	moveLock
+	moveMore
 	moveEnqueue
 	moveWait
 	moveRelease
@@ -152,7 +155,7 @@ const (
 )
 
 func (m move) String() string {
-	names := [...]string{"tick", "up", "down", "lock", "enqueue", "wait", "release", "cancel", "beat", "cut", "kill", "connect"}
+	names := [...]string{"tick", "up", "down", "lock", "more", "enqueue", "wait", "release", "cancel", "beat", "cut", "kill", "connect"}
 	return fmt.Sprint(names[m.kind], m.who)
 }
 
@@ -206,6 +209,7 @@ func (s *search) programs(all []move, from state, i int, a *actor) []move {
 		return all
 	}
 	t := a.tasks[0]
+	add(b.more > 0, moveMore)
 	add(t.state == placed, moveWait)
 	add(t.state == holding && b.releases > 0, moveRelease)
 	add(t.state != holding && !t.quit && b.cancels > 0, moveCancel)
@@ -230,6 +234,9 @@ func (m move) make(s *search, on *state) {
 	case moveLock:
 		b.locks--
 		on.acquire(a, 0, codec.Lock, 1, -1, s.ttl)
+	case moveMore:
+		b.more--
+		on.acquire(a, len(a.tasks), codec.Lock, 1, -1, s.ttl)
 	case moveEnqueue:
 		b.enqueues--
 		on.acquire(a, 0, codec.Enqueue, 1, -1, s.ttl)
@@ -279,6 +286,10 @@ var scopes = []scope{
 	{
 		name: "two cuts", ttl: 3 * time.Second, ticks: 1, flight: 2, pipes: 3,
 		budgets: []budget{{locks: 1, cuts: 2, releases: 1}},
+	},
+	{
+		name: "two holds, named one by one", ttl: 3 * time.Second, ticks: 2, flight: 2, pipes: 1, window: 1,
+		budgets: []budget{{locks: 1, more: 1, kills: 1, releases: 1}, {locks: 1}},
 	},
 }
 
@@ -350,6 +361,7 @@ func TestSearchFindsPlantedBugs(t *testing.T) {
 		{"cancel lost", scopes[3], false},
 		{"grant to nobody kept", scopes[3], false},
 		{"sync drops nothing", scopes[3], false},
+		{"sync before all holds are named", scopes[5], false},
 		{"release resurrected", scopes[0], true},
 		{"beat counted before n", scopes[1], true},
 		{"lease answered again keeps its old end", scopes[0], true},

@@ -33,7 +33,7 @@ type simulation struct {
 
 func newSimulation(seed uint64, clients int, sf serverFaults, cf clientFaults) *simulation {
 	s := &simulation{random: rand.New(rand.NewPCG(seed, 7)), cf: cf} //nolint:gosec // it repeats itself on purpose
-	s.world = newWorld(clients, sf, cf)
+	s.world = newNarrowWorld(clients, int(seed/2%3), sf, cf)
 	s.pace = time.Duration(1+s.random.IntN(20)) * 50 * time.Millisecond
 	for _, a := range s.actors {
 		// Up to one per cent slow or fast is what the deadline allows for.

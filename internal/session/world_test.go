@@ -21,6 +21,7 @@ type world struct {
 	actors []*actor
 	pipes  []*pipe
 	serial *uint64           // numbers sessions
+	window int               // of resumes; 0 is the usual one
 	slack  time.Duration     // the most that a grant may be late in this step
 	fence  uint64            // the last one at the check before
 	forced map[string]uint64 // the last fence before the latest force of a key
@@ -92,7 +93,12 @@ type key struct {
 var worldKeys = []key{{"a", 1}, {"b", 1}, {"c", 3}}
 
 func newWorld(clients int, sf serverFaults, cf clientFaults) *world {
-	w := &world{now: time.Second, serial: new(uint64), forced: make(map[string]uint64), hash: 14695981039346656037}
+	return newNarrowWorld(clients, 0, sf, cf)
+}
+
+// newNarrowWorld returns one in which resumes name so many holds at once.
+func newNarrowWorld(clients, window int, sf serverFaults, cf clientFaults) *world {
+	w := &world{now: time.Second, serial: new(uint64), window: window, forced: make(map[string]uint64), hash: 14695981039346656037}
 	w.table = table.New(table.Config{
 		Sign:    func(_ table.Kind, _ string, fence uint64, _, _ int) uint64 { return ^fence },
 		MaxIdle: time.Minute, PruneInterval: time.Second,
@@ -119,6 +125,9 @@ func newWorld(clients int, sf serverFaults, cf clientFaults) *world {
 func (a *actor) begin(w *world, cf clientFaults) {
 	a.client = NewClient(a, codec.Greeting{Name: fmt.Sprint("actor", a.index)})
 	a.client.faults = cf
+	if w.window > 0 {
+		a.client.naming.window = w.window
+	}
 	a.tasks, a.over, a.pipe = nil, "", nil
 	a.tick(w)
 }
