@@ -4,7 +4,9 @@ import (
 	"context"
 	"runtime"
 	"strconv"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/distributed-go/distributed/internal/assert"
@@ -133,6 +135,29 @@ func allocations(t *testing.T, g *granter) {
 	assert.Exactly(t, "allocations of Check", testing.AllocsPerRun(1000, func() { _ = l.Check() }), 0)
 	assert.Exactly(t, "allocations of Left", testing.AllocsPerRun(1000, func() { _ = l.Left() }), 0)
 	assert.Sure(t, l.Release(ctx))
+}
+
+// TestClockReadings: one before the request, one when it is granted, one when it
+// is released. The keeper is not woken by locks that come and go, or there would
+// be more.
+func TestClockReadings(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const pairs = 100
+		var readings atomic.Int64
+		one := newKeptHold()
+		c := newClient(t, &granter{kept: func() locker.Kept { return one }}, locker.WithTTL(time.Hour), locker.WithClock(func() time.Duration {
+			readings.Add(1)
+			return time.Minute
+		}))
+		assert.Sure(t, acquire(t, c, "k").ReleaseWithin(time.Second))
+		synctest.Wait()
+		before := readings.Load()
+		for range pairs {
+			assert.Sure(t, acquire(t, c, "k").ReleaseWithin(time.Second))
+			synctest.Wait() // for the keeper
+		}
+		assert.Exactly(t, "readings a pair", float64(readings.Load()-before)/pairs, 3)
+	})
 }
 
 func BenchmarkAcquireRelease(b *testing.B) {

@@ -24,6 +24,7 @@ type keeper struct {
 	mu      sync.Mutex
 	agenda  agenda        // by Lease.next; guarded by mu
 	sleeps  time.Duration // the instant until which run sleeps; guarded by mu
+	used    bool          // something was added since run looked last; guarded by mu
 	running bool          // run was started; guarded by mu
 	closed  bool          // guarded by mu
 
@@ -55,6 +56,7 @@ func (k *keeper) add(l *Lease) error {
 		return fmt.Errorf("%w: connection ended with the grant: %v", ErrUnavailable, err)
 	}
 	k.agenda.put(l)
+	k.used = true
 	k.wakeLocked()
 	return nil
 }
@@ -147,12 +149,23 @@ func (k *keeper) turn() (next time.Duration, done bool) {
 	for range perTurn {
 		l := k.agenda.due(now)
 		if l == nil {
-			k.sleeps = k.agenda.next()
+			k.restLocked(now)
 			return k.sleeps, true
 		}
 		k.doLocked(l, now, &after)
 	}
 	return 0, false
+}
+
+// restLocked says how long run sleeps. Where locks come and go it does so for the
+// period of the watchdog, even if nothing is held at this moment: else it would be
+// woken by each lock that is taken.
+func (k *keeper) restLocked(now time.Duration) {
+	k.sleeps = k.agenda.next()
+	if k.used || k.sleeps < never {
+		k.sleeps = min(k.sleeps, later(now, watchdog))
+	}
+	k.used = false
 }
 
 // doLocked does what a lease needs that is not in the agenda, and puts it in
