@@ -133,10 +133,8 @@ func TestCrashWithSessions(t *testing.T) {
 				a.expect(t, fmt.Sprintf("%d beat|_|_", 6+i), fmt.Sprintf("%d ok", 6+i))
 				b.expect(t, fmt.Sprintf("%d beat|_|_", 6+i), fmt.Sprintf("%d ok", 6+i))
 			}
-			for _, want := range []string{"3 ok ", "4 ok "} {
-				if got := b.get(t); !strings.HasPrefix(got, want) {
-					t.Errorf("got %q, want %q", got, want)
-				}
+			if got := b.get(t)[:5] + b.get(t)[:5]; got != "3 ok 4 ok " && got != "4 ok 3 ok " {
+				t.Errorf("got %q", got)
 			}
 			if took := time.Since(began); took < 19*time.Second || took > 20*time.Second {
 				t.Errorf("granted after %v", took)
@@ -480,10 +478,10 @@ func TestPause(t *testing.T) {
 		a.ask(t, "l|k|0 10")
 		token := a.granted(t, "10")
 		b.ask(t, "l|k|30")
-		time.Sleep(9 * time.Second)
+		time.Sleep(9100 * time.Millisecond) // no look at the clock is due just now
 		s.Pause(10 * time.Second)
 		a.expect(t, "ping|_|_", "ok")
-		time.Sleep(900 * time.Millisecond)
+		time.Sleep(800 * time.Millisecond)
 		a.expect(t, "n|k|"+token+" 10", "ok 10")
 		began := time.Now()
 		b.granted(t, "33")

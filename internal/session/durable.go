@@ -10,8 +10,8 @@ import (
 )
 
 // A parked request waits until it may be relied on what it asks for. With a lease
-// it has been carried out, and its answer waits. Others pass it by: to its client
-// it looks as if the network had been slow.
+// it has been carried out, and its answer waits. Others pass it by, but for those
+// who want the same key: to its client it looks as if the network had been slow.
 type parked struct {
 	link    *Link
 	request codec.Request
@@ -25,7 +25,11 @@ func (s *Server) admitted(x *session, r *codec.Request, ttl time.Duration, fence
 	if s.cfg.Admit == nil {
 		return true
 	}
-	switch s.cfg.Admit(ttl, fences) {
+	verdict := s.cfg.Admit(ttl, fences)
+	if verdict == Now && s.queued[parkedKey{KindOf(r), string(r.Key)}] > 0 {
+		verdict = Later // those who came before go first
+	}
+	switch verdict {
 	case Later:
 		s.park(x, r)
 		return false
@@ -53,6 +57,18 @@ func (s *Server) park(x *session, r *codec.Request) {
 	p := parked{link: x.link, request: *r}
 	p.request.Key = bytes.Clone(r.Key)
 	s.parked = append(s.parked, p)
+	if r.Command == codec.Lock || r.Command == codec.Enqueue {
+		if s.queued == nil {
+			s.queued = make(map[parkedKey]int)
+		}
+		s.queued[parkedKey{KindOf(r), string(r.Key)}]++
+	}
+}
+
+// A parkedKey is a key for which acquisitions are parked.
+type parkedKey struct {
+	kind table.Kind
+	key  string
 }
 
 // unpark takes a request back that has not been carried out, if it is parked.
@@ -62,6 +78,9 @@ func (s *Server) unpark(x *session, id uint64) bool {
 	})
 	if i < 0 {
 		return false
+	}
+	if r := &s.parked[i].request; r.Command == codec.Lock || r.Command == codec.Enqueue {
+		s.queued[parkedKey{KindOf(r), string(r.Key)}]--
 	}
 	s.parked = slices.Delete(s.parked, i, i+1)
 	return true
@@ -76,7 +95,7 @@ func (s *Server) Retry(now time.Duration) {
 	s.table.Advance(now)
 	s.Settle()
 	all := s.parked
-	s.parked = nil
+	s.parked, s.queued = nil, nil
 	for i := range all {
 		p := &all[i]
 		x := p.link.session

@@ -46,9 +46,15 @@ func TestRequestsWaitForTheDisk(t *testing.T) {
 	disk.admit = Now
 	d.retry(p, line(1, codec.OK), line(2, codec.Acquired))
 	d.held(2)
+	disk.admit = Later
+	d.ask(p, lockOf(6, "order"))
+	disk.admit = Now
+	d.ask(p, lockOf(7, "order"))
+	d.ask(p, lockOf(8, "another"), line(8, codec.OK))
+	d.retry(p, line(6, codec.OK))
 	disk.admit = Never
-	d.ask(p, lockOf(6, "y"), line(6, codec.Failed))
-	d.held(2)
+	d.ask(p, lockOf(9, "y"), line(9, codec.Failed))
+	d.held(4)
 }
 
 func TestRenewalsWaitForTheDisk(t *testing.T) {

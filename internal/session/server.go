@@ -87,6 +87,7 @@ type Server struct {
 	draining bool // acquisitions are refused
 	stopped  bool // and nobody is heard
 	parked   []parked
+	queued   map[parkedKey]int // how many of those want a key
 
 	// Links in the order in which they were heard, and sessions without a link
 	// in the order in which they are to be looked at.
@@ -317,7 +318,7 @@ func (s *Server) Stop() {
 	for l := s.links.head; l != nil; l = s.links.head {
 		s.cut(l)
 	}
-	s.parked = nil
+	s.parked, s.queued = nil, nil
 }
 
 // Process returns the process that the link's session says that it is, empty if
