@@ -239,7 +239,10 @@ func appendArguments(dst []byte, r *Request) []byte {
 	if frame && r.Fences > 0 && (r.Command == Lock || r.Command == Enqueue) {
 		return strconv.AppendInt(append(dst, "fences="...), int64(r.Fences), 10)
 	}
-	return bytes.TrimSuffix(dst, []byte{' '})
+	if last := len(dst) - 1; dst[last] == ' ' { // there is the line feed before, at least
+		dst = dst[:last]
+	}
+	return dst
 }
 
 func appendTimeout(dst []byte, r *Request) []byte {

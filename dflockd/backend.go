@@ -208,6 +208,9 @@ func (b *Backend) serverOfKey(key string) (*server, error) {
 	if b.life.Err() != nil {
 		return nil, locker.ErrClosed
 	}
+	if len(b.servers) == 1 {
+		return b.servers[0], nil
+	}
 	i, err := shard.Pick(b.cfg.shard, key, len(b.servers))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", locker.ErrInvalid, err)
