@@ -1,6 +1,10 @@
 package mutex
 
-import "github.com/distributed-go/distributed/locker"
+import (
+	"sync"
+
+	"github.com/distributed-go/distributed/locker"
+)
 
 // A line is a lock for the goroutines that share a handle, taken in FIFO order
 // by one alone or by several who share. It does no waiting of its own: that is
@@ -25,12 +29,29 @@ type waiter struct {
 	turn chan *locker.Lease
 }
 
+// Waiters are those of a handle that have had their turns and can be used again:
+// a hand-over within the process takes little longer than making one does. They
+// are the handle's, because a channel that is made in a testing/synctest bubble
+// must not leave it. They are safe for concurrent use.
+type waiters struct{ pool sync.Pool }
+
+func (s *waiters) get() *waiter {
+	if w, ok := s.pool.Get().(*waiter); ok {
+		return w
+	}
+	return &waiter{turn: make(chan *locker.Lease, 1)}
+}
+
+// put takes back one that is in no line, with nothing in its channel.
+func (s *waiters) put(w *waiter) { s.pool.Put(w) }
+
 // enter takes the line and returns nil, or else the place of the caller in it.
-func (l *line) enter(shares bool) *waiter {
+func (l *line) enter(shares bool, idle *waiters) *waiter {
 	if l.tryEnter(shares) {
 		return nil
 	}
-	w := &waiter{previous: l.last, waits: true, shares: shares, turn: make(chan *locker.Lease, 1)}
+	w := idle.get()
+	w.previous, w.waits, w.shares = l.last, true, shares
 	if l.last == nil {
 		l.first = w
 	} else {

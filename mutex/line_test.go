@@ -16,10 +16,11 @@ func had(w *waiter) bool {
 // be alone, until that one gives up.
 func TestLine(t *testing.T) {
 	var l line
-	if l.enter(true) != nil || !l.tryEnter(true) {
+	idle := new(waiters)
+	if l.enter(true, idle) != nil || !l.tryEnter(true) {
 		t.Fatal("two cannot share")
 	}
-	alone, sharer, last := l.enter(false), l.enter(true), l.enter(false)
+	alone, sharer, last := l.enter(false, idle), l.enter(true, idle), l.enter(false, idle)
 	if alone == nil || sharer == nil || last == nil || l.tryEnter(true) {
 		t.Fatal("one who comes late overtakes")
 	}
@@ -41,5 +42,23 @@ func TestLine(t *testing.T) {
 	l.leave()
 	if l != (line{}) {
 		t.Errorf("in the end the line is %+v", l)
+	}
+}
+
+// TestAWaitAllocatesNothing once others have waited before.
+func TestAWaitAllocatesNothing(t *testing.T) {
+	var l line
+	idle := new(waiters)
+	l.enter(false, idle)
+	n := testing.AllocsPerRun(1000, func() {
+		w := l.enter(false, idle)
+		l.leave()
+		if !had(w) {
+			t.Fatal("no turn")
+		}
+		idle.put(w)
+	})
+	if n >= 1 { // the race detector has pools drop a part of what they are given
+		t.Errorf("%v allocations", n)
 	}
 }

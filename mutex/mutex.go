@@ -53,6 +53,7 @@ type Mutex struct {
 	// queue would wait for each other.
 	queue, turn line
 
+	waiters  waiters  // not guarded by mu
 	handover handover // nothing unless WithLocalHandover made m
 }
 

@@ -37,11 +37,18 @@ func (m *Mutex) exit() {
 // with the turn a lease if one was handed over.
 func (m *Mutex) join(ctx context.Context, l *line, shares bool) (handed *locker.Lease, ok bool) {
 	m.mu.Lock()
-	w := l.enter(shares)
+	w := l.enter(shares, &m.waiters)
 	m.mu.Unlock()
 	if w == nil {
 		return nil, true
 	}
+	handed, ok = m.waitFor(ctx, w, l)
+	m.waiters.put(w)
+	return handed, ok
+}
+
+// waitFor waits for the turn of a waiter until ctx ends, as join does.
+func (m *Mutex) waitFor(ctx context.Context, w *waiter, l *line) (handed *locker.Lease, ok bool) {
 	done := ctx.Done()
 	if done == nil {
 		return <-w.turn, true // for half the price of a select
