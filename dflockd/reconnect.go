@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"syscall"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -38,16 +36,14 @@ func (s *server) way(ctx context.Context) (*conversation, error) {
 }
 
 // introduce asks the server for session mode. Without an error the conversation
-// is nil if the server knows none: it said "error", or closed the connection,
-// or both. What there was of that connection is closed in any case, because
-// nothing but another round trip would tell whether the server did so. One that
-// only closed it is asked once more, lest a network that broke just then decides
-// on the protocol.
+// is nil if the server said that it knows none; then that connection is closed
+// too, because nothing but another round trip would tell whether the server has
+// done so. A connection that ends without an answer says nothing: it was cut, or
+// is one too many, or nobody stands behind the proxy that accepted it, and a
+// client that took it for a no would speak the base protocol, with its weaker
+// promises, to a server that knows better. All stock servers say "error".
 func (s *server) introduce(life context.Context) (*conversation, error) {
 	x, err := s.sayHello(life)
-	if errors.Is(err, errClosedAtHello) {
-		x, err = s.sayHello(life)
-	}
 	if errors.Is(err, errNoSessions) {
 		return nil, nil
 	}
@@ -78,13 +74,8 @@ func (s *server) sayHello(life context.Context) (*conversation, error) {
 	return x, nil
 }
 
-var (
-	// errNoSessions says that a server does not know session mode.
-	errNoSessions = fmt.Errorf("%w: the server knows no session mode", locker.ErrUnavailable)
-
-	// errClosedAtHello says that the connection ended instead of an answer.
-	errClosedAtHello = fmt.Errorf("%w (the connection ended)", errNoSessions)
-)
+// errNoSessions says that a server does not know session mode.
+var errNoSessions = fmt.Errorf("%w: the server knows no session mode", locker.ErrUnavailable)
 
 // greet says hello over a new connection, which becomes the link if the server
 // agrees, and is closed otherwise.
@@ -130,22 +121,10 @@ func (l *link) exchange(ctx context.Context, hello []byte, a *codec.Answer) erro
 
 // unanswered says why hello was not answered.
 func (x *conversation) unanswered(ctx context.Context, err error) error {
-	if ctx.Err() == nil && closedByPeer(err) {
-		return fmt.Errorf("%w: %w", errClosedAtHello, err)
-	}
 	if ctx.Err() != nil {
 		err = errors.New("no answer to hello in time")
 	}
 	return x.srv.unreachable("begin a session with", err)
-}
-
-func closedByPeer(err error) bool {
-	for _, e := range []error{io.EOF, io.ErrUnexpectedEOF, io.ErrClosedPipe, syscall.ECONNRESET, syscall.EPIPE} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
 }
 
 // welcome takes the answer to hello. Without an error the link is up, and what
