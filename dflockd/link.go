@@ -7,6 +7,11 @@ import (
 	"github.com/distributed-go/distributed/codec"
 )
 
+// keepLinkBuffer is keepBuffer for links, of which a program has few: all that
+// the Client asks for at once when it resumes fits into it. Half a gigabyte would
+// be allocated and thrown away for a million holds otherwise.
+const keepLinkBuffer = 1 << 20
+
 // A link is one connection of a conversation. Callers append requests; whoever
 // finds nobody writing writes for all. One goroutine reads, always.
 type link struct {
@@ -86,7 +91,7 @@ func (x *conversation) write(l *link, once bool) {
 			break
 		}
 		x.mu.Lock()
-		if cap(buf) <= keepBuffer {
+		if cap(buf) <= keepLinkBuffer {
 			l.spare = buf
 		}
 		if once && len(l.out) > 0 && x.link == l {

@@ -13,7 +13,7 @@ import (
 // megabytes instead of hundreds. When there is room again for one lot of
 // nameLots, it is filled.
 const (
-	nameWindow = 16 << 10
+	nameWindow = 8 << 10
 	nameLots   = 32
 )
 

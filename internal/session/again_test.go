@@ -2,6 +2,7 @@ package session
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -111,3 +112,47 @@ func TestAResumeThatIsCutOff(t *testing.T) {
 		t.Error("something ended")
 	}
 }
+
+// TestAResumeOfManyCostsLittle: neither are more requests on their way than the
+// window allows, nor is there something of its own for each hold.
+func TestAResumeOfManyCostsLittle(t *testing.T) {
+	const holds = 50_000
+	a := new(askers)
+	c := NewClient(a, codec.Greeting{Name: "n"})
+	conn := c.Connect(0)
+	welcome := codec.Answer{Status: codec.OK, Version: 1}
+	c.Line(0, conn, &welcome)
+	for i := range holds {
+		call := &Call{Hold: &Hold{Key: fmt.Sprint("orders/", i)}, Request: codec.Request{Command: codec.Lock}}
+		c.Do(0, call)
+		answer := grantOf(call.Request.ID)
+		answer.Token = tokenOf(i)
+		c.Line(0, conn, &answer)
+	}
+	*a = askers{ids: make([]uint64, 0, 2*holds)}
+	conn = c.Connect(0)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	c.Line(0, conn, &welcome)
+	most, n := 0, 0
+	for answer := renewalOf(0); n < len(a.ids); n++ {
+		most = max(most, len(a.ids)-n)
+		answer.ID = a.ids[n]
+		c.Line(0, conn, &answer)
+	}
+	runtime.ReadMemStats(&after)
+	if n != holds+2 || most > nameWindow+2 { // hello and sync too
+		t.Errorf("%d requests for %d holds, %d of them at once", n, holds, most)
+	}
+	if per := (after.TotalAlloc - before.TotalAlloc) / holds; per > 120 { // 300 B for each of the window, and its key
+		t.Errorf("%d B allocated for each hold", per)
+	}
+}
+
+// Askers notes the IDs of requests.
+type askers struct {
+	silent
+	ids []uint64
+}
+
+func (a *askers) Send(r *codec.Request) { a.ids = append(a.ids, r.ID) }
