@@ -5,7 +5,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 MODULES     := . cmd/dlock e2e
 FUZZTIME    ?= 30s
 
-.PHONY: help test race lint fuzz bench measure rivals demo
+.PHONY: help test race lint fuzz bench measure faults rivals demo
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,10 @@ bench: ## run every benchmark
 
 measure: ## measure what docs/measurements.md says, at full size
 	cd e2e && go test -run Measure -full -v -timeout 20m .
+
+faults: ## put real processes under faults, at full size; takes 20 minutes
+	cd e2e && go test -run 'TestMeasureCancel' -full -v -timeout 5m .
+	cd e2e && go test -full -v -timeout 20m ./faults
 
 rivals: ## compare with etcd and Redis locks, and write docs/benchmarks.md
 	e2e/rivals/run

@@ -23,6 +23,7 @@ const (
 // who would give back what they know of. (TestMeasureCancel, one directory up,
 // hits the instant of the grant far more often.)
 func TestGiveUp(t *testing.T) {
+	beside(t)
 	table := figures.NewTable("given up around the grant", "granted", "given up", "left at the server", "violations")
 	for _, session := range []bool{true, false} {
 		name, suffix := "session mode", ""
@@ -30,11 +31,11 @@ func TestGiveUp(t *testing.T) {
 			name, suffix = "base protocol", "&session=0&keep-on-disconnect=1"
 		}
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t, 3*time.Minute, serverConfig{KeepOnDisconnect: true})
+			r := newRig(t, serverConfig{KeepOnDisconnect: true})
 			players := make([]*player, 4)
 			for i := range players {
 				players[i] = r.mustStart(workerArgs{
-					URL: urlOf(r.server.addr, true) + suffix, TTL: cancelTTL, Keys: keysOf("cancel", 6), Lanes: 6, Random: true,
+					URL: urlOf(r.server.Addr, true) + suffix, TTL: cancelTTL, Keys: keysOf("cancel", 6), Lanes: 6, Random: true,
 					HoldMax: time.Millisecond, Patience: 4 * time.Millisecond,
 				})
 			}
@@ -74,7 +75,7 @@ func (r *rig) sum(call string, players []*player) (sum workerReport) {
 // heldBy returns what the server still says is held or waited for, when the
 // clients have given everything back.
 func (r *rig) heldBy(patience time.Duration) []violation {
-	observer := open(r.t, urlOf(r.server.addr, true), cancelTTL)
+	observer := open(r.t, urlOf(r.server.Addr, true), cancelTTL)
 	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) { // real time: the server goes on
 		held, err := observer.Inspect(r.ctx)
 		var found []violation

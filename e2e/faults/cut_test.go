@@ -22,22 +22,38 @@ const (
 
 // TestCutClients cuts connections, leaves them half-open, holds back what goes
 // over them, refuses new ones and kills clients, all at random while clients
-// fight for keys, with the proof of death for one half of them.
+// fight for keys, with the proof of death for one half of them. When all rest,
+// and before they close, nothing is held.
 func TestCutClients(t *testing.T) {
-	c := &cutting{rig: newRig(t, 5*time.Minute, serverConfig{})}
+	beside(t)
+	c := &cutting{rig: newRig(t, serverConfig{}), lasting: make(chan *player, cutLanes)}
 	c.left.Store(int64(disturbances.get()))
 	lanes := make([]int, cutLanes)
 	proxies := make([]*proxy.Proxy, cutLanes)
 	for i := range lanes {
-		lanes[i], proxies[i] = i, proxy.Start(t, c.server.addr)
+		lanes[i], proxies[i] = i, proxy.Start(t, c.server.Addr)
 	}
 	began := time.Now()
 	each(c.rig, lanes, func(i int) error { return c.disturb(proxies[i], i%2 == 0) })
 	took := time.Since(began)
+	close(c.lasting)
+	var players []*player
+	for w := range c.lasting {
+		players = append(players, w)
+	}
+	each(c.rig, players, func(w *player) error {
+		return w.Call(c.ctx, "rest", struct{}{}, nil)
+	})
+	leaked := c.heldBy(cutTTL + 10*time.Second)
+	each(c.rig, players, func(w *player) error {
+		c.stop(w)
+		return nil
+	})
 	for _, p := range proxies {
 		p.Close()
 	}
 	v := c.judge(cutTTL + 10*time.Second)
+	v.found = append(v.found, leaked...)
 	table := figures.NewTable("disturbed at random", "TTL", "cut", "half-open", "held back", "killed", "holds", "writes", "stale, refused", "stale, accepted", "violations", "s")
 	table.Row("clients under load", cutTTL, c.cuts.Load(), c.deaf.Load(), c.delays.Load(), c.killed.Load(), v.count, v.writes.Writes, v.writes.StaleRefused,
 		v.writes.StaleAccepted, len(v.found), took.Seconds())
@@ -49,6 +65,7 @@ type cutting struct {
 	*rig
 	left                       atomic.Int64
 	cuts, deaf, delays, killed atomic.Int64
+	lasting                    chan *player // the workers that were not killed at last
 }
 
 func (c *cutting) disturb(p *proxy.Proxy, proof bool) error {
@@ -86,6 +103,6 @@ func (c *cutting) disturb(p *proxy.Proxy, proof bool) error {
 		}
 	}
 	p.SetDelay(0)
-	c.stop(w)
+	c.lasting <- w
 	return nil
 }

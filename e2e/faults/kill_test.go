@@ -13,7 +13,7 @@ import (
 )
 
 var (
-	kills    = newSize("kills", 150, 10_000, "holders to kill with SIGKILL, without and then with the proof of death")
+	kills    = newSize("kills", 100, 10_000, "holders to kill with SIGKILL, without and then with the proof of death")
 	killKeys = newSize("kill-keys", 50, 100, "keys whose holders are killed")
 )
 
@@ -29,6 +29,7 @@ const (
 // grow, and every key is granted again; when the server may not take the death
 // for a proof, not before the lease is over.
 func TestKillHolders(t *testing.T) {
+	beside(t)
 	table := figures.NewTable("holders killed", "TTL", "kills", "keys", "other holds", "violations", "next holder after ms, median", "p99", "greatest", "kills/s")
 	for _, proof := range []bool{false, true} {
 		name := "proof of death off"
@@ -36,7 +37,7 @@ func TestKillHolders(t *testing.T) {
 			name = "proof of death on"
 		}
 		t.Run(name, func(t *testing.T) {
-			k := &killing{rig: newRig(t, 10*time.Minute, serverConfig{}), proof: proof}
+			k := &killing{rig: newRig(t, serverConfig{}), proof: proof}
 			k.left.Store(int64(kills.get()))
 			began := time.Now()
 			v, took := k.run()
@@ -70,7 +71,7 @@ func (k *killing) run() (verdict, figures.Sample) {
 	loads := make([]*player, 2)
 	for i := range loads {
 		loads[i] = k.mustStart(workerArgs{
-			URL: urlOf(k.server.addr, k.proof), TTL: killTTL, Keys: keys, Lanes: 10, Random: true, HoldMax: 2 * time.Millisecond, Pause: 50 * time.Millisecond,
+			URL: urlOf(k.server.Addr, k.proof), TTL: killTTL, Keys: keys, Lanes: 10, Random: true, HoldMax: 2 * time.Millisecond, Pause: 50 * time.Millisecond,
 		})
 	}
 	each(k.rig, keys, k.chain)
@@ -88,7 +89,7 @@ func (k *killing) run() (verdict, figures.Sample) {
 // is the turn of the one that came first; but a waiter that a busy machine has
 // kept silent for half a TTL is passed over.
 func (k *killing) chain(key string) error {
-	args := workerArgs{URL: urlOf(k.server.addr, k.proof), TTL: killTTL, Keys: []string{key}, Look: 5 * time.Millisecond, Tell: 25 * time.Millisecond}
+	args := workerArgs{URL: urlOf(k.server.Addr, k.proof), TTL: killTTL, Keys: []string{key}, Look: 5 * time.Millisecond, Tell: 25 * time.Millisecond}
 	var players [2]*player
 	for left := true; left; {
 		for i := range players {

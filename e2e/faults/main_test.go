@@ -29,8 +29,10 @@ func TestMain(m *testing.M) {
 }
 
 var (
-	full = flag.Bool("full", false, "run the campaigns at full size")
-	seed = flag.Uint64("seed", 0, "what everything random follows from, but for what the machine does; 0 is a new one each time")
+	full  = flag.Bool("full", false, "run the campaigns at full size")
+	only  = flag.String("only", "", "run the mutants whose names this regular expression matches")
+	limit = flag.Duration("limit", 10*time.Minute, "when to give a campaign up")
+	seed  = flag.Uint64("seed", 0, "what everything random follows from, but for what the machine does; 0 is a new one each time")
 )
 
 // noContext is for what nothing ends early.
@@ -58,6 +60,15 @@ func (s size) get() int {
 	return s.small
 }
 
+// beside lets a small campaign run beside the others, since all of them mostly
+// wait. At full size each has the machine for itself.
+func beside(t *testing.T) {
+	t.Helper()
+	if !*full {
+		t.Parallel()
+	}
+}
+
 // newRandom returns the campaign's source of everything random, and says how to
 // repeat it when the test has failed.
 func newRandom(t *testing.T) *rand.Rand {
@@ -83,20 +94,42 @@ type serverArgs struct {
 // serverConfig is what of server.Config the campaigns set.
 type serverConfig struct {
 	KeepOnDisconnect bool
+	DataDir          string
+	MaxGrace         time.Duration
 }
 
 // A lockServer is a lock server in a process of its own.
 type lockServer struct {
 	*proc.Process
-	addr   string
 	config serverConfig
+	serverReady
+}
+
+// serverReady is what a server says of itself when it listens.
+type serverReady struct {
+	Addr  string
+	Began int64 // by monotonic, before it did anything
+	Ready int64 // when it listened
 }
 
 func startServer(t *testing.T, addr string, c serverConfig) *lockServer {
 	t.Helper()
-	s := &lockServer{config: c}
-	s.Process = proc.Start(t, "server", serverArgs{Addr: addr, Config: c}, &s.addr)
+	s, err := launchServer(t.Context(), "", addr, c)
+	must(t, err)
+	t.Cleanup(func() { s.Kill() })
 	return s
+}
+
+// launchServer returns an error if the server does not start. Space is its network
+// namespace, empty for the test's own.
+func launchServer(ctx context.Context, space, addr string, c serverConfig) (*lockServer, error) {
+	cmd, err := roleIn(space, "server")
+	if err != nil {
+		return nil, err
+	}
+	s := &lockServer{config: c}
+	s.Process, err = proc.Launch(ctx, cmd, "server", serverArgs{Addr: addr, Config: c}, &s.serverReady)
+	return s, err
 }
 
 func serverRole(c *proc.Child) error {
@@ -104,8 +137,11 @@ func serverRole(c *proc.Child) error {
 	if err := c.Args(&args); err != nil {
 		return err
 	}
+	ready := serverReady{Began: monotonic()}
 	s, err := server.New(server.Config{
 		KeepOnDisconnect: args.Config.KeepOnDisconnect,
+		DataDir:          args.Config.DataDir,
+		MaxGrace:         args.Config.MaxGrace,
 		Logger:           slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
@@ -117,7 +153,8 @@ func serverRole(c *proc.Child) error {
 	}
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(ln) }()
-	if err := c.Serve(ln.Addr().String()); err != nil {
+	ready.Addr, ready.Ready = ln.Addr().String(), monotonic()
+	if err := c.Serve(ready); err != nil {
 		return err
 	}
 	if err := s.Close(); err != nil {
@@ -177,7 +214,7 @@ func report(t *testing.T, found []violation) {
 // while, but for less than leases last that just have to run out elsewhere.
 func residue(t *testing.T, s *lockServer, before proc.Usage, patience time.Duration) []violation {
 	t.Helper()
-	observer := open(t, urlOf(s.addr, true), time.Minute)
+	observer := open(t, urlOf(s.Addr, true), time.Minute)
 	var problem string
 	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) { // real time: another process cleans up
 		if problem = leftAt(observer, s, before); problem == "" {

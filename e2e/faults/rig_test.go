@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -39,16 +40,23 @@ const spawnAtOnce = 4
 
 // newRig starts a server. The campaign is given up after a time that only a bug
 // can take.
-func newRig(t *testing.T, limit time.Duration, c serverConfig) *rig {
+func newRig(t *testing.T, c serverConfig) *rig {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	r := newRigWithout(t)
+	r.server = startServer(t, "127.0.0.1:0", c)
+	r.before = usage(t, r.server)
+	return r
+}
+
+// newRigWithout starts no server.
+func newRigWithout(t *testing.T) *rig {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), *limit)
 	t.Cleanup(cancel)
 	r := &rig{
 		t: t, ctx: ctx, random: newRandom(t), spawning: make(chan struct{}, spawnAtOnce), workers: make(map[*proc.Process]bool),
 		follower: follow(t, filepath.Join(t.TempDir(), "records")), store: startStore(t),
 	}
-	r.server = startServer(t, "127.0.0.1:0", c)
-	r.before = usage(t, r.server)
 	t.Cleanup(r.killAll)
 	return r
 }
@@ -63,7 +71,10 @@ type player struct {
 func (p *player) who(lane int) string { return fmt.Sprintf("%s.%d", p.name, lane) }
 
 // start starts a worker; what the arguments leave open is the rig's.
-func (r *rig) start(args workerArgs) (*player, error) {
+func (r *rig) start(args workerArgs) (*player, error) { return r.startIn("", args) }
+
+// startIn starts a worker in a network namespace.
+func (r *rig) startIn(space string, args workerArgs) (*player, error) {
 	r.mu.Lock()
 	r.started++
 	args.Name = fmt.Sprintf("w%d", r.started)
@@ -73,7 +84,7 @@ func (r *rig) start(args workerArgs) (*player, error) {
 	if args.Lanes == 0 {
 		args.Lanes = 1
 	}
-	cmd, err := proc.InRole("worker")
+	cmd, err := roleIn(space, "worker")
 	if err != nil {
 		return nil, err
 	}
@@ -91,6 +102,18 @@ func (r *rig) start(args workerArgs) (*player, error) {
 	defer r.mu.Unlock()
 	r.workers[p] = true
 	return &player{p, args.Name}, nil
+}
+
+// roleIn is a command for a process of ours, in a network namespace if that is
+// not empty.
+func roleIn(space, role string) (*exec.Cmd, error) {
+	cmd, err := proc.InRole(role)
+	if err != nil || space == "" {
+		return cmd, err
+	}
+	wrapped := exec.Command("ip", "netns", "exec", space, cmd.Path)
+	wrapped.Env = cmd.Env
+	return wrapped, nil
 }
 
 // mustStart is start for the goroutine of the test.
@@ -198,6 +221,14 @@ type verdict struct {
 // at the server.
 func (r *rig) judge(patience time.Duration) verdict {
 	r.t.Helper()
+	v := r.judgeRecords()
+	v.found = append(v.found, residue(r.t, r.server, r.before, patience)...)
+	return v
+}
+
+// judgeRecords is judge without the server.
+func (r *rig) judgeRecords() verdict {
+	r.t.Helper()
 	r.killAll()
 	records, err := r.follower.end()
 	if err != nil {
@@ -211,7 +242,6 @@ func (r *rig) judge(patience time.Duration) verdict {
 	writes, stale := r.store.result()
 	v.writes = writes
 	v.found = append(v.found, stale...)
-	v.found = append(v.found, residue(r.t, r.server, r.before, patience)...)
 	for _, err := range r.failed {
 		v.found = append(v.found, violation{"failure", err.Error()})
 	}

@@ -3,6 +3,7 @@
 package faults
 
 import (
+	"flag"
 	"testing"
 	"time"
 
@@ -10,10 +11,12 @@ import (
 	"github.com/distributed-go/distributed/internal/figures"
 )
 
-var silences = newSize("silences", 16, 200, "holders whose connections go silent until another holds")
+var (
+	silences   = newSize("silences", 16, 200, "holders whose connections go silent until another holds")
+	silenceTTL = flag.Duration("silence-ttl", time.Second, "TTL of those")
+)
 
 const (
-	silenceTTL  = time.Second
 	silenceKeys = 16
 	// slowNetwork is what every line takes longer, in each direction, on half
 	// of the connections.
@@ -23,22 +26,26 @@ const (
 )
 
 // TestSilenceHolders leaves holders with connections that carry nothing any
-// more, half of them over a slow network, while others wait who are near the
-// server: nobody holds before the silent one has stopped to believe, to the
+// more, half of them over a slow network, and half of either with the base
+// protocol, while others wait who are near the server: nobody holds before the silent one has stopped to believe, to the
 // millisecond.
 func TestSilenceHolders(t *testing.T) {
-	s := &silence{rig: newRig(t, 5*time.Minute, serverConfig{}), rounds: (silences.get() + silenceKeys - 1) / silenceKeys}
+	beside(t)
+	s := &silence{rig: newRig(t, serverConfig{}), rounds: (silences.get() + silenceKeys - 1) / silenceKeys}
 	lanes := make([]silentLane, silenceKeys)
 	for i, key := range keysOf("silence", len(lanes)) {
-		lanes[i] = silentLane{key: key, proxy: proxy.Start(t, s.server.addr)}
+		lanes[i] = silentLane{key: key, proxy: proxy.Start(t, s.server.Addr)}
 		if i%2 == 1 {
 			lanes[i].delay = slowNetwork
 		}
+		if i%4 >= 2 {
+			lanes[i].suffix = "&session=0"
+		}
 	}
 	each(s.rig, lanes, s.run)
-	v := s.judge(silenceTTL + 10*time.Second)
+	v := s.judge(*silenceTTL + 10*time.Second)
 	table := figures.NewTable("connections gone silent", "TTL", "one way takes", "holders cut off", "holds", "violations")
-	table.Row("half-open", silenceTTL, "0 and "+slowNetwork.String(), s.rounds*len(lanes), v.count, len(v.found))
+	table.Row("half-open", *silenceTTL, "0 and "+slowNetwork.String(), s.rounds*len(lanes), v.count, len(v.found))
 	show(t, table)
 	report(t, v.found)
 }
@@ -49,17 +56,18 @@ type silence struct {
 }
 
 type silentLane struct {
-	key   string
-	proxy *proxy.Proxy
-	delay time.Duration
+	key    string
+	suffix string // of the URL
+	proxy  *proxy.Proxy
+	delay  time.Duration
 }
 
 func (s *silence) run(l silentLane) error {
 	l.proxy.SetDelay(l.delay)
-	args := workerArgs{TTL: silenceTTL, Keys: []string{l.key}, Look: time.Millisecond, Store: s.store.addr()}
+	args := workerArgs{TTL: *silenceTTL, Keys: []string{l.key}, Look: time.Millisecond, Store: s.store.addr()}
 	far, near := args, args
-	far.URL = urlOf(l.proxy.Addr(), true)
-	near.URL, near.HoldMin, near.HoldMax, near.Pause = urlOf(s.server.addr, true), 300*time.Millisecond, 301*time.Millisecond, 20*time.Millisecond
+	far.URL = urlOf(l.proxy.Addr(), true) + l.suffix
+	near.URL, near.HoldMin, near.HoldMax, near.Pause = urlOf(s.server.Addr, true), 300*time.Millisecond, 301*time.Millisecond, 20*time.Millisecond
 	holder, err := s.start(far)
 	if err != nil {
 		return err
@@ -75,7 +83,7 @@ func (s *silence) run(l silentLane) error {
 		if p, _ := s.holder(holder); p == nil {
 			return errCut
 		}
-		time.Sleep(s.between(0, silenceTTL)) // real time, as all of this: beats go on
+		time.Sleep(s.between(0, *silenceTTL)) // real time, as all of this: beats go on
 		l.proxy.SetDelay(forGood)
 		if p, _ := s.holder(next); p == nil {
 			return errCut

@@ -14,8 +14,8 @@ import (
 )
 
 var (
-	stops    = newSize("stops", 40, 1000, "holders to stop with SIGSTOP for longer than their TTL")
-	stopKeys = newSize("stop-keys", 10, 30, "keys that three processes each fight for, of which one is stopped at a time")
+	stops    = newSize("stops", 12, 1000, "holders to stop with SIGSTOP for longer than their TTL")
+	stopKeys = newSize("stop-keys", 6, 30, "keys that three processes each fight for, of which one is stopped at a time")
 )
 
 const stopTTL = time.Second
@@ -25,27 +25,39 @@ const stopTTL = time.Second
 // first Check says that the lease is lost, and the guarded store refuses the
 // write that they had in hand. How many the other store took is printed.
 func TestStopHolders(t *testing.T) {
-	s := &stopping{rig: newRig(t, 5*time.Minute, serverConfig{})}
-	s.left.Store(int64(stops.get()))
-	each(s.rig, keysOf("stop", stopKeys.get()), s.fight)
-	v := s.judge(stopTTL + 10*time.Second)
-	held := 0
+	beside(t)
+	table := figures.NewTable("stopped with SIGSTOP", "TTL", "stopped for", "holders", "others", "holds", "writes", "stale, refused by the guard", "accepted by the guard",
+		"taken without a guard", "violations")
+	for name, suffix := range map[string]string{"session mode": "", "base protocol": "&session=0"} {
+		t.Run(name, func(t *testing.T) {
+			s := &stopping{rig: newRig(t, serverConfig{}), suffix: suffix}
+			s.left.Store(int64(stops.get()+1) / 2)
+			each(s.rig, keysOf("stop", stopKeys.get()), s.fight)
+			v := s.judge(stopTTL + 10*time.Second)
+			held, woken := s.woken(v)
+			v.found = append(v.found, woken...)
+			table.Row(name, stopTTL, fmt.Sprintf("%v to %v", shortestStop, longestStop), held, len(s.frozen)-held, v.count, v.writes.Writes,
+				v.writes.StaleRefused, v.writes.StaleAccepted, v.writes.StaleTaken, len(v.found))
+			report(t, v.found)
+		})
+	}
+	show(t, table)
+}
+
+// woken counts the holders that were stopped, and finds those that believed when
+// they went on.
+func (s *stopping) woken(v verdict) (held int, found []violation) {
 	for _, f := range s.frozen {
 		if f.held.Who == "" {
 			continue
 		}
 		held++
 		if last := lastBelief(v.holds[f.held.Key], f.held); last >= f.woke {
-			v.found = append(v.found, violation{"woken", fmt.Sprintf("key %s: %s was stopped for %v with a TTL of %v, and Check was nil %v after it went on",
+			found = append(found, violation{"woken", fmt.Sprintf("key %s: %s was stopped for %v with a TTL of %v, and Check was nil %v after it went on",
 				f.held.Key, f.held.Who, time.Duration(f.woke-f.at), stopTTL, time.Duration(last-f.woke))})
 		}
 	}
-	table := figures.NewTable("stopped with SIGSTOP", "TTL", "stopped for", "holders", "others", "holds", "writes", "stale, refused by the guard", "accepted by the guard",
-		"taken without a guard", "violations")
-	table.Row("with SIGCONT later", stopTTL, fmt.Sprintf("%v to %v", shortestStop, longestStop), held, len(s.frozen)-held, v.count, v.writes.Writes,
-		v.writes.StaleRefused, v.writes.StaleAccepted, v.writes.StaleTaken, len(v.found))
-	show(t, table)
-	report(t, v.found)
+	return held, found
 }
 
 const shortestStop, longestStop = stopTTL * 6 / 5, stopTTL * 5 / 2
@@ -59,7 +71,8 @@ type freeze struct {
 // A stopping is the campaign.
 type stopping struct {
 	*rig
-	left atomic.Int64 // holders to stop
+	suffix string       // of the URL
+	left   atomic.Int64 // holders to stop
 
 	freezing sync.Mutex
 	frozen   []freeze // guarded by freezing
@@ -72,7 +85,7 @@ func (s *stopping) fight(key string) error {
 	for i := range players {
 		var err error
 		players[i], err = s.start(workerArgs{
-			URL: urlOf(s.server.addr, true), TTL: stopTTL, Keys: []string{key}, HoldMin: 20 * time.Millisecond, HoldMax: 600 * time.Millisecond,
+			URL: urlOf(s.server.Addr, true) + s.suffix, TTL: stopTTL, Keys: []string{key}, HoldMin: 20 * time.Millisecond, HoldMax: 600 * time.Millisecond,
 			Look: 2 * time.Millisecond, Store: s.store.addr(),
 		})
 		if err != nil {

@@ -99,6 +99,13 @@ func workerRole(c *proc.Child) error {
 		w.wg.Wait()
 		return w.report()
 	}))
+	c.Handle("busy", proc.Handle(func(struct{}) (busy int, err error) {
+		r, err := w.client.Inspect(context.Background())
+		for _, k := range r.Keys {
+			busy += k.Holders + k.Waiters
+		}
+		return busy, err
+	}))
 	c.Handle("report", proc.Handle(func(struct{}) (workerReport, error) { return w.report() }))
 	c.Handle("stop", proc.Handle(func(struct{}) (workerReport, error) {
 		stop()

@@ -1,0 +1,311 @@
+//go:build unix
+
+package faults
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/distributed-go/distributed/internal/figures"
+)
+
+var (
+	restarts      = newSize("restarts", 2, 200, "servers with a data directory to kill")
+	emptyRestarts = newSize("empty-restarts", 2, 20, "servers without one to kill")
+	liveHolds     = newSize("live-holds", 50, 500, "holds that go on over each restart")
+	reclaims      = flag.Bool("reclaims", clientsReclaim, "clients reclaim what they hold after a restart, and must lose nothing")
+)
+
+const (
+	restartTTL = 1500 * time.Millisecond
+	// lingering is for how long after a restart something may still be noted
+	// that the server before answered: of a process that had to wait for its
+	// turn.
+	lingering = 100 * time.Millisecond
+
+	// clientsReclaim says whether the client half of reclaiming is there. While
+	// it is not, what is held over a restart is lost, late but safely, and only
+	// the server's half can be judged.
+	clientsReclaim = false
+)
+
+// TestKillServer kills servers with a data directory under their holders and
+// starts them again. Live holds keep their fences; nobody is granted anything
+// before the grace is over; then whoever waits is, also for the keys of holders
+// who died with the server.
+func TestKillServer(t *testing.T) {
+	beside(t)
+	r := newRestarting(t, serverConfig{DataDir: filepath.Join(t.TempDir(), "data"), MaxGrace: restartTTL})
+	live := r.hold(liveHolds.get())
+	wants := r.fences(live)
+	var (
+		found  []violation
+		deaths []death
+		kept   int
+	)
+	for range restarts.get() {
+		deaths = append(deaths, r.killBoth()...)
+		time.Sleep(restartTTL + 3*restartTTL/10) // real time: grace, and a little of what comes after
+		if *reclaims {
+			got := r.fences(live)
+			for f := range wants {
+				if got[f] {
+					kept++
+				} else {
+					found = append(found, violation{"kept", fmt.Sprintf("the hold with fence %d was lost by a restart", f)})
+				}
+			}
+			wants = got
+		}
+	}
+	v := r.end(live)
+	took, late := takeovers(v.holds, deaths, takeoverBound)
+	early, after := r.graces(v)
+	v.found = slices.Concat(v.found, found, late, early)
+	table := figures.NewTable("server killed, with a data directory", "TTL", "kills", "live holds", "kept their fences", "grants before the end of the grace",
+		"first grant of each free key after it ms, median", "p99", "greatest", "keys of the dead", "their next holder after ms, median", "greatest", "violations")
+	table.Row("grace as long as the TTL", restartTTL, restarts.get(), liveHolds.get(), kept, len(early), after.Median(), after.Quantile(0.99), after.Quantile(1),
+		len(took), figures.Sample(took).Median(), figures.Sample(took).Quantile(1), len(v.found))
+	show(t, table)
+	report(t, v.found)
+}
+
+// TestKillServerWithoutDirectory kills servers that remember nothing: every
+// holder is told when it is back, and fences grow all the same. Beliefs may
+// overlap until then, which only the guard stops: it is counted.
+func TestKillServerWithoutDirectory(t *testing.T) {
+	beside(t)
+	r := newRestarting(t, serverConfig{})
+	live := r.hold(liveHolds.get())
+	var told figures.Sample
+	for range emptyRestarts.get() {
+		held := r.held()
+		r.killBoth()
+		time.Sleep(restartTTL) // real time: until all that were held have ended, one way or the other
+		told = append(told, r.told(held)...)
+	}
+	v := r.end(live)
+	var found []violation
+	overlaps := 0
+	for _, x := range v.found {
+		if x.Kind == "overlap" || x.Kind == "history" {
+			overlaps++
+			continue
+		}
+		found = append(found, x)
+	}
+	table := figures.NewTable("server killed, without a data directory", "TTL", "kills", "holds that were told", "after the server was back ms, median", "p99", "greatest",
+		"overlaps until then", "stale writes refused", "accepted", "violations")
+	table.Row("nothing survives", restartTTL, emptyRestarts.get(), len(told), told.Median(), told.Quantile(0.99), told.Quantile(1), overlaps, v.writes.StaleRefused,
+		v.writes.StaleAccepted, len(found))
+	show(t, table)
+	report(t, found)
+}
+
+// TestDamagedDirectory flips a byte in the files of a directory. With one slot
+// whole the server goes on, and fences grow; with none it does not start.
+func TestDamagedDirectory(t *testing.T) {
+	beside(t)
+	config := serverConfig{DataDir: filepath.Join(t.TempDir(), "data"), MaxGrace: time.Second}
+	var last uint64
+	for _, damaged := range [][]string{nil, {"state-a"}, {"state-b"}, {"state-a", "state-b"}} {
+		for _, name := range damaged {
+			flip(t, filepath.Join(config.DataDir, name))
+		}
+		s, err := launchServer(t.Context(), "", "127.0.0.1:0", config)
+		if len(damaged) == 2 {
+			if err == nil {
+				s.Kill()
+				report(t, []violation{{"damage", "a server started with both of its slots damaged"}})
+			}
+			return
+		}
+		must(t, err)
+		fence := grantOf(t, s)
+		if fence <= last {
+			report(t, []violation{{"damage", fmt.Sprintf("after %q was damaged the fence is %d, and was %d", damaged, fence, last)}})
+		}
+		last = fence
+		s.Kill()
+	}
+}
+
+// flip changes a byte in the second half of a file.
+func flip(t *testing.T, path string) {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	must(t, err)
+	b[len(b)*3/4] ^= 1
+	must(t, os.WriteFile(path, b, 0o600))
+}
+
+// grantOf acquires and releases a key and returns its fence.
+func grantOf(t *testing.T, s *lockServer) uint64 {
+	t.Helper()
+	c := open(t, urlOf(s.Addr, true), time.Second)
+	l, err := c.Acquire(t.Context(), "key")
+	must(t, err)
+	f, _ := l.Fence()
+	must(t, l.Release(t.Context()))
+	must(t, c.Close())
+	return f
+}
+
+// A restarting is a campaign whose server is killed.
+type restarting struct {
+	*rig
+	free    []string      // keys that probers acquire all the time
+	probers *player       // each lane has a key of its own
+	starts  []serverReady // but for the first
+}
+
+// freeKeys is how many probers there are, and doomedKeys on how many of their
+// keys a holder dies with the server.
+const freeKeys, doomedKeys = 20, 5
+
+func newRestarting(t *testing.T, c serverConfig) *restarting {
+	t.Helper()
+	r := &restarting{rig: newRig(t, c), free: keysOf("free", freeKeys)}
+	r.probers = r.mustStart(workerArgs{
+		URL: urlOf(r.server.Addr, false), TTL: restartTTL, Keys: r.free, Lanes: freeKeys, HoldMax: time.Millisecond, Pause: 10 * time.Millisecond, Store: r.store.addr(),
+	})
+	return r
+}
+
+// hold starts holders of so many keys, who never let go, and waits until they
+// hold.
+func (r *restarting) hold(n int) []*player {
+	r.t.Helper()
+	const lanes = 50
+	var players []*player
+	for i := 0; i < n; i += lanes {
+		keys := keysOf(fmt.Sprint("live", i), min(lanes, n-i))
+		p := r.mustStart(workerArgs{
+			URL: urlOf(r.server.Addr, false), TTL: restartTTL, Keys: keys, Lanes: len(keys), Look: 20 * time.Millisecond, Tell: 200 * time.Millisecond, Store: r.store.addr(),
+		})
+		r.awaitAll(p, len(keys))
+		players = append(players, p)
+	}
+	return players
+}
+
+// awaitAll waits until all lanes of a player hold.
+func (r *restarting) awaitAll(p *player, lanes int) {
+	r.t.Helper()
+	for i := range lanes {
+		if _, ok := r.follower.await(r.ctx, p.who(i)); !ok {
+			r.t.Fatal(errCut)
+		}
+	}
+}
+
+// fences are those that players hold now.
+func (r *restarting) fences(players []*player) map[uint64]bool {
+	all := make(map[uint64]bool)
+	for _, p := range players {
+		var rep workerReport
+		if err := p.Call(r.ctx, "report", struct{}{}, &rep); err != nil {
+			r.fail(err)
+		}
+		for _, f := range rep.Fences {
+			all[f] = true
+		}
+	}
+	return all
+}
+
+// held are all holds that go on, as far as is known.
+func (r *restarting) held() map[string]uint64 {
+	r.follower.mu.Lock()
+	defer r.follower.mu.Unlock()
+	all := make(map[string]uint64)
+	for who, h := range r.follower.holds {
+		if h.Key[:4] == "live" {
+			all[who] = h.Fence
+		}
+	}
+	return all
+}
+
+// killBoth kills a holder and the server, in either order, and starts the server
+// again.
+func (r *restarting) killBoth() []death {
+	r.t.Helper()
+	doomed := r.mustStart(workerArgs{URL: urlOf(r.server.Addr, false), TTL: restartTTL, Keys: r.free[:doomedKeys], Lanes: doomedKeys, Store: r.store.addr()})
+	r.awaitAll(doomed, doomedKeys)
+	time.Sleep(r.between(0, restartTTL/3)) // real time: anywhere between two beats
+	var deaths []death
+	for i := range doomedKeys {
+		if h, ok := r.follower.holding(doomed.who(i)); ok {
+			deaths = append(deaths, death{hold: h})
+		}
+	}
+	first := r.chance(0.5)
+	var at int64
+	if first {
+		at = r.kill(doomed)
+	}
+	r.server.Kill()
+	if !first {
+		at = r.kill(doomed)
+	}
+	for i := range deaths {
+		deaths[i].at = at
+	}
+	r.server = startServer(r.t, r.server.Addr, r.server.config)
+	r.starts = append(r.starts, r.server.serverReady)
+	return deaths
+}
+
+// graces returns what was granted in a grace, and for each free key of each start
+// the time from the end of the grace to the first grant, in ms.
+func (r *restarting) graces(v verdict) (early []violation, after figures.Sample) {
+	for _, s := range r.starts {
+		ends := s.Began + int64(restartTTL)
+		for _, key := range slices.Sorted(maps.Keys(v.holds)) {
+			for _, h := range v.holds[key] {
+				if h.At >= s.Ready+int64(lingering) && h.At < ends {
+					early = append(early, violation{"grace", fmt.Sprintf("key %s: fence %d was granted %v before the end of the grace", key, h.Fence, time.Duration(ends-h.At))})
+				}
+				if h.At >= ends && h.At < ends+int64(restartTTL) && slices.Contains(r.free[doomedKeys:], key) {
+					after = append(after, float64(h.At-ends)/1e6)
+					break
+				}
+			}
+		}
+	}
+	return early, after
+}
+
+// told returns after which times, in ms from when the latest server was ready,
+// holders knew that they had lost what they held.
+func (r *restarting) told(held map[string]uint64) (after figures.Sample) {
+	r.follower.mu.Lock()
+	defer r.follower.mu.Unlock()
+	ready := r.server.Ready
+	asked := make(map[string]bool)
+	for _, rec := range r.follower.records {
+		// A lane that has lost its hold asks anew at once.
+		if _, ours := held[rec.Who]; ours && rec.What == "ask" && rec.At >= ready && !asked[rec.Who] {
+			asked[rec.Who] = true
+			after = append(after, float64(rec.At-ready)/1e6)
+		}
+	}
+	return after
+}
+
+// end stops all workers and judges.
+func (r *restarting) end(live []*player) verdict {
+	r.t.Helper()
+	each(r.rig, append(live, r.probers), func(p *player) error {
+		r.stop(p)
+		return nil
+	})
+	return r.judge(restartTTL + 10*time.Second)
+}
