@@ -1,0 +1,191 @@
+package dflockd
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/distributed-go/distributed/locker"
+)
+
+// A scissors is a connection that breaks after so many bytes in one direction;
+// below zero there is no end.
+type scissors struct {
+	net.Conn
+	mu            sync.Mutex
+	writes, reads int // guarded by mu
+}
+
+var errCut = errors.New("cut")
+
+// take returns how many of n bytes may pass, and whether the connection breaks
+// behind them.
+func (c *scissors) take(left *int, n int) (int, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if *left < 0 {
+		return n, false
+	}
+	pass := min(n, *left)
+	*left -= pass
+	return pass, *left == 0
+}
+
+func (c *scissors) Write(p []byte) (int, error) {
+	n, cut := c.take(&c.writes, len(p))
+	if n > 0 {
+		if n, err := c.Conn.Write(p[:n]); err != nil {
+			return n, err
+		}
+	}
+	if cut {
+		c.Conn.Close()
+		return n, errCut
+	}
+	return n, nil
+}
+
+func (c *scissors) Read(p []byte) (int, error) {
+	c.mu.Lock()
+	left := c.reads
+	c.mu.Unlock()
+	if left > 0 {
+		p = p[:min(len(p), left)]
+	}
+	n, err := c.Conn.Read(p)
+	if _, cut := c.take(&c.reads, n); cut {
+		c.Conn.Close()
+		return n, errCut
+	}
+	return n, err
+}
+
+// TestCutsAtEveryByte breaks the first connection behind every byte of the
+// requests and of the answers of a short scenario, and sometimes the second one
+// too. Nothing may be lost, nothing left
+// behind, and nobody may hold what somebody else holds.
+func TestCutsAtEveryByte(t *testing.T) {
+	for _, direction := range []string{"requests", "answers"} {
+		t.Run(direction, func(t *testing.T) {
+			for at := 1; ; at++ {
+				if !cutScenario(t, direction == "requests", at, -1) {
+					t.Logf("%d positions", at)
+					break
+				}
+				for again := 1 + at%53; again < 300; again += 53 {
+					cutScenario(t, direction == "requests", at, again)
+				}
+				if t.Failed() {
+					t.Fatalf("position %d", at)
+				}
+			}
+		})
+	}
+}
+
+// cutScenario cuts the first connection behind byte at, and the second behind
+// byte again, and says whether the first was cut at all.
+func cutScenario(t *testing.T, requests bool, at, again int) (cut bool) {
+	sessionBubble(t, func(s *sessions) {
+		var number atomic.Int64
+		other := s.backend()
+		b := s.backendOver(func(ctx context.Context, addr string) (net.Conn, error) {
+			nc, err := s.net.dial(ctx, addr)
+			c := &scissors{Conn: nc, writes: -1, reads: -1}
+			limit := map[int64]int{1: at, 2: again}[number.Add(1)]
+			if limit == 0 {
+				limit = -1
+			}
+			if requests {
+				c.writes = limit
+			} else {
+				c.reads = limit
+			}
+			return c, err
+		})
+		scenario(s, b, other)
+		s.expect(0, 0)
+		cut = number.Load() > 1
+	})
+	return cut
+}
+
+// stubborn does what a Client does in an outage.
+func stubborn[T any](s *sessions, f func() (T, error)) T {
+	s.Helper()
+	for range 200 {
+		v, err := f()
+		if err == nil {
+			return v
+		}
+		if !errors.Is(err, locker.ErrUnavailable) && !errors.Is(err, locker.ErrPlaceExpired) {
+			s.Errorf("failed: %v", err)
+			return v
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	s.Error("tried in vain")
+	var none T
+	return none
+}
+
+func scenario(s *sessions, b, other *Backend) {
+	ctx := context.Background()
+	acquire := func(b *Backend, req locker.Request) locker.Grant {
+		s.Helper()
+		return stubborn(s, func() (locker.Grant, error) { return b.Acquire(ctx, req) })
+	}
+	release := func(b *Backend, h locker.Hold) {
+		s.Helper()
+		if err := b.Release(ctx, h); err != nil {
+			s.Errorf("release: %v", err)
+		}
+	}
+	req := lock("a")
+	req.TTL = 10 * time.Second
+	first := acquire(b, req)
+	told := s.bind(first)
+	theirs := acquire(other, lock("b"))
+	var wg sync.WaitGroup
+	var mine locker.Grant
+	wg.Go(func() { mine = acquire(b, lock("b")) })
+	synctest.Wait()
+	over, cancel := context.WithCancel(ctx)
+	wg.Go(func() {
+		if g, err := b.Acquire(over, lock("b")); err == nil {
+			s.Errorf("a wait that was cancelled is granted %v", g.Fence)
+		}
+	})
+	synctest.Wait()
+	cancel()
+	synctest.Wait()
+	wait := stubborn(s, func() (locker.Place, error) { return b.Enqueue(ctx, lock("c")) })
+	third, err := wait.Wait(ctx)
+	if errors.Is(err, locker.ErrPlaceExpired) || errors.Is(err, locker.ErrUnavailable) {
+		third, err = acquire(b, lock("c")), nil
+	}
+	if err != nil {
+		s.Errorf("wait: %v", err)
+		return
+	}
+	time.Sleep(3 * time.Second) // beats
+	release(other, kept("b", theirs))
+	wg.Wait()
+	if mine.Fence <= theirs.Fence {
+		s.Errorf("fence %d after %d", mine.Fence, theirs.Fence)
+	}
+	if _, err := other.Acquire(ctx, try("a")); !errors.Is(err, locker.ErrLocked) {
+		s.Errorf("a try at what is held: %v", err)
+	}
+	if lost := told.told(); len(lost) > 0 {
+		s.Errorf("lost: %v", lost)
+	}
+	release(b, kept("a", first))
+	release(b, kept("b", mine))
+	release(b, kept("c", third))
+}
