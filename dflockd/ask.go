@@ -3,6 +3,7 @@ package dflockd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"time"
 
@@ -165,19 +166,50 @@ func (x *conversation) sentLocked(a *ask) {
 
 // wait waits for the end of a call, or of ctx: then the call is taken back.
 func (x *conversation) wait(ctx context.Context, a *ask) error {
-	if done := ctx.Done(); done == nil {
+	done := ctx.Done()
+	if done == nil {
 		<-a.done
-	} else {
+		return nil
+	}
+	select {
+	case <-a.done:
+		return nil
+	case <-done:
+	}
+	answers := x.answers(ctx, a)
+	if !x.abandon(a) {
+		<-a.done
+		return nil
+	}
+	if !answers {
+		return fmt.Errorf("%w: no answer from %v: %w", locker.ErrUnavailable, x.srv.addr, context.Cause(ctx))
+	}
+	return context.Cause(ctx)
+}
+
+// lateAnswer is how long after the end of a wait its answer is waited for, which
+// the server was to give before. It is for busy machines.
+const lateAnswer = 100 * time.Millisecond
+
+// answers says whether the server is there, as far as one can tell at the end of
+// ctx: a wait must not look as if somebody held the key when nobody answers. Who
+// was told how long to wait should have said by now that the wait is over; of
+// another, that there is a link must do.
+func (x *conversation) answers(ctx context.Context, a *ask) bool {
+	if a.call.Request.Timeout > 0 && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		t := time.NewTimer(lateAnswer)
+		defer t.Stop()
 		select {
 		case <-a.done:
-		case <-done:
-			if x.abandon(a) {
-				return context.Cause(ctx)
-			}
-			<-a.done
+			a.done <- struct{}{} // for wait
+			return true
+		case <-t.C:
+			return false
 		}
 	}
-	return nil
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.client.Up()
 }
 
 // abandon leaves a call to itself. It returns false if the call has ended.
