@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/distributed-go/distributed/locker"
+	"github.com/distributed-go/distributed/mutex"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 )
@@ -19,8 +20,8 @@ may work on until it notices, and only a resource that compares fences is safe
 from it: the fence of the next holder is larger. The server logs who did this.
 
 It says who holds KEY, and asks, unless --yes is given. With --semaphore all
-slots of the semaphore KEY are taken away; an RWMutex on KEY is the semaphore
-rw:KEY.
+slots of the semaphore KEY are taken away, with --rw the RWMutex KEY from its
+writer or all its readers.
 
 Exit code: 0 if a hold was ended; 1 if nobody held KEY, or the answer was no; 125
 on bad usage, or if the servers could not be reached or cannot do this.`
@@ -30,6 +31,7 @@ type forceOptions struct {
 	conn      connection
 	yes       bool
 	semaphore bool
+	rw        bool
 	json      bool
 }
 
@@ -55,25 +57,35 @@ func (a *app) forceCommand() *cobra.Command {
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := locker.CheckKey(args[0]); err != nil {
+			key := o.key(args[0])
+			if err := locker.CheckKey(key); err != nil {
 				return usagef("%w", err)
 			}
 			if !o.yes && !a.asks() {
 				return usagef("there is no terminal to ask on: say --yes to take %q away", args[0])
 			}
-			return a.force(cmd.Context(), &o, args[0])
+			return a.force(cmd.Context(), &o, key)
 		},
 	}
 	f := cmd.Flags()
 	o.conn.addFlags(a, f)
 	f.BoolVarP(&o.yes, "yes", "y", false, "do not ask")
 	f.BoolVar(&o.semaphore, "semaphore", false, "KEY is a semaphore, not a lock")
+	f.BoolVar(&o.rw, "rw", false, "KEY is an RWMutex: the semaphore "+mutex.RWPrefix+"KEY")
 	f.BoolVar(&o.json, "json", false, "print one JSON object: kind, key, and how many holds were ended")
 	return cmd
 }
 
+// key is what the servers call the key.
+func (o *forceOptions) key(key string) string {
+	if o.rw {
+		return mutex.RWPrefix + key
+	}
+	return key
+}
+
 func (o *forceOptions) kind() locker.Kind {
-	if o.semaphore {
+	if o.semaphore || o.rw {
 		return locker.Counting
 	}
 	return locker.Exclusive
@@ -125,7 +137,14 @@ func (a *app) forced(o *forceOptions, key string, n int) error {
 }
 
 func heldByNobody(o *forceOptions, key string) error {
-	return failf(exitFailed, "nobody holds the %s %q", o.kind(), key)
+	others := "--semaphore and --rw are for other kinds"
+	switch {
+	case o.rw:
+		others = "without --rw it would be a lock"
+	case o.semaphore:
+		others = "without --semaphore it would be a lock"
+	}
+	return failf(exitFailed, "nobody holds the %s %q (%s)", o.kind(), key, others)
 }
 
 // confirm says who holds the key and asks whether to go on. Its error ends the

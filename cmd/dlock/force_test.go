@@ -51,6 +51,29 @@ func TestForceOfASemaphore(t *testing.T) {
 	}
 }
 
+func TestForceOfAnRWMutex(t *testing.T) {
+	url := serve(t, server.Config{})
+	mu := distributed.NewRWMutex(open(t, url), "key")
+	for range 2 {
+		if err := mu.RLockContext(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out := call(t, toolEnv(), "force", "--server", url, "-y", "key")
+	if out.code != exitFailed || !strings.Contains(out.stderr, "--rw") {
+		t.Errorf("as a lock: %+v", out)
+	}
+	out = call(t, toolEnv(), "force", "--server", url, "-y", "--rw", "key")
+	if out.code != exitOK || !strings.Contains(out.stderr, "from 2 holders") {
+		t.Errorf("%+v", out)
+	}
+	for range 2 {
+		if err := mu.RUnlockContext(t.Context()); !errors.Is(err, locker.ErrLost) {
+			t.Errorf("a reader was told %v", err)
+		}
+	}
+}
+
 func TestForceRefusesBadUsage(t *testing.T) {
 	url := serve(t, server.Config{})
 	for _, c := range []struct {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"os/signal"
 	"regexp"
@@ -30,12 +31,21 @@ to stderr.
 SIGTERM, SIGINT and SIGHUP drain it: it grants nothing more and ends when nothing
 is held, or after --shutdown-timeout, or at once at a second signal.
 
-Times are in seconds, or have a unit, as in 1500ms; 0 is the default, but for
---shutdown-timeout. It holds nothing on disk: a restart forgets all locks, and
+With --data-dir a restart loses no lock and gives none twice. A signal then ends
+it at once: what is held is written there, and the next server goes on with it.
+After a crash the next one grants nothing until all who held had the time to come
+back and say so, --max-grace at most. Without it a restart forgets all locks, and
 numbers its fences from the wall clock on.
 
+With --http it answers GET /healthz, 200 while it runs, and GET /readyz, 200 while
+clients should be sent to it, with what it does as text: ready, grace, draining or
+failed.
+
+Times are in seconds, or have a unit, as in 1500ms; 0 is the default, but for
+--shutdown-timeout.
+
 Exit code: 0 after a drain, whether it was finished or not; 1 if it cannot
-listen or serve; 125 on bad usage.`
+listen or serve; 125 on bad usage, or if the data directory cannot be used.`
 
 // serveFlags are the flags of serve.
 type serveFlags struct {
@@ -43,6 +53,7 @@ type serveFlags struct {
 	err      error // what the environment says wrong
 	release  bool
 	keep     bool
+	http     string
 }
 
 func (a *app) serveCommand() *cobra.Command {
@@ -59,7 +70,7 @@ func (a *app) serveCommand() *cobra.Command {
 			if err := s.resolve(cmd.Flags()); err != nil {
 				return usagef("%w", err)
 			}
-			return a.serve(cmd.Context(), s.settings)
+			return a.serve(cmd.Context(), s.settings, s.http)
 		},
 	}
 	s.add(cmd.Flags())
@@ -87,6 +98,10 @@ func (s *serveFlags) add(f *pflag.FlagSet) {
 	f.StringVar(&c.AuthTokenFile, "auth-token-file", c.AuthTokenFile, "`FILE` with that secret (DFLOCKD_AUTH_TOKEN_FILE)")
 	f.BoolVar(&s.release, "auto-release-on-disconnect", !c.KeepOnDisconnect, "release what a connection holds when it ends (DFLOCKD_AUTO_RELEASE_ON_DISCONNECT)")
 	f.BoolVar(&s.keep, "no-auto-release-on-disconnect", false, "let it run out instead")
+	f.BoolVar(&c.IgnoreProcesses, "ignore-processes", c.IgnoreProcesses, "let what a dead process of this machine held run out, too")
+	f.StringVar(&c.DataDir, "data-dir", c.DataDir, "`DIR` to keep what a restart needs; none by default (DFLOCKD_DATA_DIR)")
+	f.Var((*seconds)(&c.MaxGrace), "max-grace", "longest pause after a crash; a longer lease costs a write; default 60 (DFLOCKD_MAX_GRACE_S)")
+	f.StringVar(&s.http, "http", "", "`ADDRESS` for /healthz and /readyz, as in 127.0.0.1:8080; none by default")
 	f.BoolVar(&c.Debug, "debug", c.Debug, "log every connection (DFLOCKD_DEBUG)")
 }
 
@@ -129,7 +144,7 @@ func withFlagNames(text string) string {
 }
 
 // serve serves until a signal or the end of ctx, and drains.
-func (a *app) serve(ctx context.Context, s server.Settings) error {
+func (a *app) serve(ctx context.Context, s server.Settings, health string) error {
 	level := slog.LevelInfo
 	if s.Debug {
 		level = slog.LevelDebug
@@ -145,8 +160,16 @@ func (a *app) serve(ctx context.Context, s server.Settings) error {
 
 	l, err := net.Listen("tcp", s.Address())
 	if err != nil {
+		srv.Close()
 		return failf(exitFailed, "%w", err)
 	}
+	stopHealth, err := a.serveHealth(srv, health)
+	if err != nil {
+		l.Close()
+		srv.Close()
+		return failf(exitFailed, "%w", err)
+	}
+	defer stopHealth()
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()
 	fmt.Fprintf(a.stdout, "listening on %s://%s\n", scheme(s), l.Addr())
@@ -161,6 +184,31 @@ func (a *app) serve(ctx context.Context, s server.Settings) error {
 	<-served
 	return nil
 }
+
+// serveHealth answers over HTTP how the server is, if an address is given, until
+// stop is called: also during the drain.
+func (a *app) serveHealth(srv *server.Server, addr string) (stop func(), err error) {
+	if addr == "" {
+		return func() {}, nil
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	hs := &http.Server{Handler: srv.Health(), ReadTimeout: healthTimeout, WriteTimeout: healthTimeout}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := hs.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			a.note("health is not served any more: %v", err)
+		}
+	}()
+	a.note("health on http://%s/readyz", l.Addr())
+	return func() { hs.Close(); <-done }, nil
+}
+
+// healthTimeout bounds one request about the server's health.
+const healthTimeout = 5 * time.Second
 
 func scheme(s server.Settings) string {
 	if s.TLSCert != "" {
