@@ -75,6 +75,7 @@ func TestMutants(t *testing.T) {
 		} else {
 			caught++
 		}
+		t.Logf("%s: caught by %s in attempt %d", m.name, by, attempt)
 		table.Row(m.name, m.run, by, attempt, time.Since(began).Seconds())
 	}
 	show(t, table)
