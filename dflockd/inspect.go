@@ -107,7 +107,14 @@ func (s *server) report(json []byte) (locker.Report, error) {
 		})
 	}
 	for _, m := range stats.Semaphores {
-		add(locker.Counting, locker.KeyReport{Key: m.Key, Limit: m.Limit, Holders: m.Holders, Waiters: m.Waiters})
+		k := locker.KeyReport{Key: m.Key, Limit: m.Limit, Holders: m.Holders, Waiters: m.Waiters}
+		for _, o := range m.Owners {
+			k.Shares = append(k.Shares, locker.ShareReport{Name: o.Name, Weight: o.Weight, HeldFor: fromSeconds(o.HeldS)})
+		}
+		if len(k.Shares) > 0 {
+			k.Name, k.HeldFor = k.Shares[0].Name, k.Shares[0].HeldFor
+		}
+		add(locker.Counting, k)
 	}
 	for _, l := range stats.IdleLocks {
 		add(locker.Exclusive, locker.KeyReport{Key: l.Key, Limit: 1, Idle: fromSeconds(l.IdleS)})

@@ -3,6 +3,7 @@ package dflockd
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -240,13 +241,21 @@ func TestSessionInspect(t *testing.T) {
 	sessionBubble(t, func(s *sessions) {
 		b := s.backend(WithName("me"))
 		mustAcquire(t, b, brief("k"))
-		time.Sleep(1500 * time.Millisecond)
+		for _, weight := range []int{2, 1} {
+			mustAcquire(t, b, locker.Request{Kind: locker.Counting, Key: "shared", Limit: 5, Weight: weight})
+		}
+		const held = 1500 * time.Millisecond
+		time.Sleep(held)
 		r, err := b.Inspect(context.Background())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(r.Keys) != 1 || r.Keys[0].Name != "me" || r.Keys[0].HeldFor != 1500*time.Millisecond || r.Connections != 1 {
-			t.Errorf("report %+v", r)
+		if len(r.Keys) != 2 || r.Keys[0].Name != "me" || r.Keys[0].HeldFor != held || r.Connections != 1 {
+			t.Fatalf("report %+v", r)
+		}
+		shares := []locker.ShareReport{{Name: "me", Weight: 2, HeldFor: held}, {Name: "me", Weight: 1, HeldFor: held}}
+		if k := r.Keys[1]; k.Name != "me" || k.HeldFor != held || !slices.Equal(k.Shares, shares) {
+			t.Errorf("of a shared key: %+v", k)
 		}
 	})
 }

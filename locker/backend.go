@@ -245,14 +245,25 @@ type KeyReport struct {
 	// Owner tells holders apart where the backend says more than their
 	// number: the number of the holder's connection.
 	Owner string `json:"owner,omitempty"`
-	// Name is who holds a lock, where the backend knows: host/pid/program
-	// unless the holder chose another.
+	// Name is who holds the key, where the backend knows: host/pid/program
+	// unless the holder chose another. Where several do it is the first of them.
 	Name string `json:"name,omitempty"`
-	// HeldFor is the time since a lock's holder was granted it, where the
-	// backend knows.
+	// HeldFor is the time since that holder was granted it, where the backend
+	// knows.
 	HeldFor time.Duration `json:"held_for_ns,omitempty"`
+	// Shares lists the holders of a semaphore, or of an RWMutex, where the backend
+	// knows them: the first few, in the order of their grants.
+	Shares []ShareReport `json:"shares,omitempty"`
 	// ExpiresIn is what is left of a lock's lease.
 	ExpiresIn time.Duration `json:"expires_in_ns,omitempty"`
 	// Idle is the time since the last holder of a key without any.
 	Idle time.Duration `json:"idle_ns,omitempty"`
+}
+
+// A ShareReport is what an Inspector knows of one of those who share a key.
+type ShareReport struct {
+	Name string `json:"name,omitempty"`
+	// Weight is what the holder has of the limit.
+	Weight  int           `json:"weight"`
+	HeldFor time.Duration `json:"held_for_ns"`
 }

@@ -2,7 +2,7 @@ package memory
 
 import (
 	"fmt"
-	"slices"
+	"reflect"
 	"testing"
 	"time"
 
@@ -30,7 +30,7 @@ func TestInspect(t *testing.T) {
 			{Kind: "semaphore", Key: "idle", Idle: 2 * second},
 			{Kind: "semaphore", Key: "k", Limit: 5, Holders: 2, Waiters: 2},
 		}
-		if r.Connections != 2 || !slices.Equal(r.Keys, want) {
+		if r.Connections != 2 || !reflect.DeepEqual(r.Keys, want) {
 			t.Errorf("report %+v\nwant 2 connections and %+v", r, want)
 		}
 	})

@@ -181,6 +181,9 @@ func holders(k *locker.KeyReport) string {
 	switch {
 	case k.Holders > 1:
 		s += fmt.Sprintf("%d holders", k.Holders)
+		if k.Name != "" {
+			s += fmt.Sprintf(" (%s and others)", k.Name)
+		}
 	case k.Name != "":
 		s += k.Name
 	case k.Owner != "":
@@ -188,7 +191,7 @@ func holders(k *locker.KeyReport) string {
 	default:
 		s += "somebody"
 	}
-	if k.HeldFor > 0 {
+	if k.HeldFor > 0 && k.Holders == 1 {
 		s += " for " + span(k.HeldFor)
 	}
 	if k.Waiters > 0 {

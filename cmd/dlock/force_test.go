@@ -99,6 +99,7 @@ func TestHoldersAreNamed(t *testing.T) {
 		`lock "k" is held by me for 1.5s, and 2 wait for it`: {Kind: "lock", Key: "k", Holders: 1, Name: "me", Owner: "7", HeldFor: 1500e6, Waiters: 2},
 		`lock "k" is held by connection 7`:                   {Kind: "lock", Key: "k", Holders: 1, Owner: "7"},
 		`semaphore "k" is held by 3 holders`:                 {Kind: "semaphore", Key: "k", Holders: 3},
+		`semaphore "k" is held by 3 holders (me and others)`: {Kind: "semaphore", Key: "k", Holders: 3, Name: "me", HeldFor: 1},
 		`semaphore "k" is held by somebody`:                  {Kind: "semaphore", Key: "k", Holders: 1},
 	} {
 		if got := holders(&k); got != want {

@@ -94,13 +94,22 @@ func printTable(w io.Writer, r locker.Report) error {
 	fmt.Fprintln(t, "KIND\tKEY\tHOLDERS\tLIMIT\tWAITERS\tOWNER\tHELD\tLEFT\tIDLE\tSERVER")
 	for _, k := range r.Keys {
 		fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%d\t%s\t%s\t%s\t%s\t%s\n", k.Kind, k.Key, k.Holders, count(k.Limit), k.Waiters,
-			orDash(cmp.Or(k.Name, k.Owner)), orDash(span(k.HeldFor)), orDash(span(k.ExpiresIn)), orDash(span(k.Idle)), orDash(k.Server))
+			orDash(owner(&k)), orDash(span(k.HeldFor)), orDash(span(k.ExpiresIn)), orDash(span(k.Idle)), orDash(k.Server))
 	}
 	if err := t.Flush(); err != nil {
 		return err
 	}
 	_, err := fmt.Fprintf(w, "keys: %d, connections: %d\n", len(r.Keys), r.Connections)
 	return err
+}
+
+// owner shows who holds a key, or the first of those who do.
+func owner(k *locker.KeyReport) string {
+	name := cmp.Or(k.Name, k.Owner)
+	if name != "" && k.Holders > 1 {
+		return fmt.Sprintf("%s +%d", name, k.Holders-1)
+	}
+	return name
 }
 
 // count shows a limit; an idle semaphore has none.
