@@ -98,7 +98,10 @@ func TestInspect(t *testing.T) {
 		want := []locker.KeyReport{
 			{Server: where, Kind: "lock", Key: "held", Limit: 1, Holders: 1, Waiters: 1, HeldFor: 5 * time.Second, ExpiresIn: 25 * time.Second},
 			{Server: where, Kind: "lock", Key: "idle", Limit: 1, Idle: 5 * time.Second},
-			{Server: where, Kind: "semaphore", Key: "sem", Limit: 5, Holders: 2},
+			{
+				Server: where, Kind: "semaphore", Key: "sem", Limit: 5, Holders: 2, HeldFor: 5 * time.Second,
+				Shares: []locker.ShareReport{{Weight: 1, HeldFor: 5 * time.Second}, {Weight: 1, HeldFor: 5 * time.Second}},
+			},
 		}
 		if fmt.Sprint(r.Keys) != fmt.Sprint(want) {
 			t.Errorf("report\n\t%+v\nwant\n\t%+v", r.Keys, want)
