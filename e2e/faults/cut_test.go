@@ -11,7 +11,7 @@ import (
 	"github.com/distributed-go/distributed/internal/figures"
 )
 
-var disturbances = newSize("disturbances", 100, 2000, "cuts, silences, delays and kills under load, at random")
+var disturbances = newSize("disturbances", 100, 1000, "cuts, silences, delays and kills under load, at random")
 
 const (
 	cutTTL = time.Second
