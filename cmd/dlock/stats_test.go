@@ -44,7 +44,7 @@ func TestStats(t *testing.T) {
 		"KEY":   {"KIND", "KEY", "HOLDERS", "LIMIT", "WAITERS", "OWNER", "HELD", "LEFT", "IDLE", "SERVER"},
 		"held":  {"lock", "held", "1", "1", "1", name, "?", "?", "-", address},
 		"idle":  {"lock", "idle", "0", "1", "0", "-", "-", "-", "", address},
-		"slots": {"semaphore", "slots", "1", "5", "0", "-", "-", "-", "-", address},
+		"slots": {"semaphore", "slots", "1", "5", "0", name, "?", "-", "-", address},
 	} {
 		got := rows[key]
 		for i, w := range want {
