@@ -19,9 +19,10 @@ const (
 
 // A naming is the part of a resume from welcome to sync.
 type naming struct {
-	under  bool // sync was not sent
-	window int  // how many renewals may be without an answer
-	asked  int  // how many are
+	under  bool      // sync was not sent
+	window int       // how many renewals may be without an answer
+	asked  int       // how many are
+	claim  *claiming // not to go on with a session but to begin another one; else nil
 	spare  list[Call, *Call]
 }
 
@@ -74,11 +75,18 @@ func (c *Client) resume(now time.Duration) {
 // has come to the last. Those that are confirmed already were granted since.
 func (c *Client) name(now time.Duration) (all bool) {
 	for n := &c.naming; n.asked < n.window; {
+		if n.claim.soon(now) {
+			return false
+		}
 		h := c.holds.step()
 		if h == nil {
 			return true
 		}
-		if h.confirmed {
+		switch {
+		case h.confirmed:
+			continue
+		case c.claims && c.Deadline(h) <= now && !c.faults.claimLate:
+			c.lose(h, codec.ReasonExpired) // it can be somebody else's by now
 			continue
 		}
 		call := n.spare.head
@@ -90,6 +98,9 @@ func (c *Client) name(now time.Duration) (all bool) {
 		r := &call.Request
 		*r = codec.Request{
 			Command: codec.Renew, Semaphore: h.Semaphore, Key: append(r.Key[:0], h.Key...), Token: h.Token, TTL: h.TTL(),
+		}
+		if c.claims {
+			c.makeClaim(h, r)
 		}
 		call.Hold = h
 		n.asked++
@@ -108,16 +119,27 @@ func (c *Client) named(now time.Duration, call *Call) {
 	case n.under:
 		n.spare.push(call)
 		if n.asked <= n.window-max(n.window/nameLots, 1) && c.name(now) {
-			c.sync(now)
+			c.endNaming(now)
 		}
 	case n.asked == 0:
 		n.spare = list[Call, *Call]{}
+		c.claims = false
+	}
+}
+
+// endNaming ends what began with resume or reclaim.
+func (c *Client) endNaming(now time.Duration) {
+	if c.naming.claim != nil {
+		c.reclaimed(now)
+	} else {
+		c.sync(now)
 	}
 }
 
 // sync ends the resume, after which what was not to be asked before it is.
 func (c *Client) sync(now time.Duration) {
 	c.naming.under = false
+	c.claims = c.claims && c.naming.asked > 0
 	if !c.faults.noSync {
 		c.Do(now, &Call{own: true, Request: codec.Request{Command: codec.Sync}})
 	}
@@ -142,7 +164,18 @@ func (c *Client) beginQueued(now time.Duration) {
 // which was granted it by an answer that was lost. What concerns leases and
 // places that are known goes out at once: to release a hold that was not named
 // yet after the sync would be to release nothing.
-func (c *Client) waits(call *Call) bool { return c.naming.under && call.wants() }
+//
+// After a restart of the server no lease or place is known before it was claimed
+// or asked for again.
+func (c *Client) waits(call *Call) bool {
+	switch {
+	case !c.naming.under || call.names:
+		return false
+	case c.claims && (call.Request.Command == codec.Renew || call.Request.Command == codec.Wait):
+		return true
+	}
+	return call.wants()
+}
 
 // unname ends a resume that was cut off.
 func (c *Client) unname() {

@@ -42,7 +42,7 @@ type Call struct {
 	// Taken says that nobody waits for the answer: a grant is given back.
 	taken bool
 	own   bool // made by the Client itself
-	names bool // the renewal of a hold in a resume
+	names bool // the renewal of a hold in a resume, or its claim
 
 	links links[Call] // in the list of those queued, or of places
 }
@@ -82,11 +82,11 @@ func (c *Call) wants() bool {
 }
 
 // again says whether the call is worth sending again over another connection.
-// Renewals and beats are not: the resume renews everything anyway. Nor is what
+// Renewals, claims and beats are not: the resume renews everything anyway. Nor is what
 // takes leases from others: done twice, it would hit those who came after them.
 func (c *Call) again() bool {
 	switch c.Request.Command {
-	case codec.Beat, codec.Sync, codec.Renew, codec.Cancel, codec.Force:
+	case codec.Beat, codec.Sync, codec.Renew, codec.Cancel, codec.Force, codec.Claim:
 		return false
 	}
 	return !c.taken

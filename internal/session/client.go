@@ -54,6 +54,9 @@ type Client struct {
 	places  list[Call, *Call]
 	holds   chain
 	naming  naming
+	claims  bool            // the server was restarted, and may not know the holds yet
+	spread  time.Duration   // over how long claims are sent
+	slots   map[*Hold]slots // of what is held of semaphores, to claim it
 
 	beaten   time.Duration // the stamp of the latest beat of this connection that was answered
 	beat     *Call         // the one that is on its way, or was last
@@ -85,15 +88,18 @@ func NewClient(caller Caller, g codec.Greeting) *Client {
 func (c *Client) Connect(now time.Duration) (conn uint64) {
 	c.Cut(now, c.conn)
 	c.conn++
-	if c.state == over {
-		return c.conn
+	if c.state != over {
+		c.state = greeting
+		c.hello()
 	}
-	c.state = greeting
+	return c.conn
+}
+
+func (c *Client) hello() {
 	hello := c.greeting
 	hello.Attempt = c.conn
 	c.request = codec.Request{Command: codec.Hello, Hello: &hello}
 	c.caller.Send(&c.request)
-	return c.conn
 }
 
 // Cut says that the connection has ended. What was asked and not answered waits
@@ -212,7 +218,10 @@ func (c *Client) Cancel(now time.Duration, call *Call) {
 		call.taken = true
 	default:
 		c.finish(call, codec.Canceled)
-		return
+		if call.Ticket == nil {
+			return
+		}
+		// A Wait that had to wait itself: its place may be known to the server.
 	}
 	id := call.Request.ID
 	if call.Ticket != nil {
@@ -301,7 +310,7 @@ func (c *Client) end(reason string) {
 	c.state = over
 	c.unname()
 	holds := c.holds
-	c.holds = chain{}
+	c.holds, c.slots = chain{}, nil
 	for h := holds.head; h != nil; {
 		next := h.next
 		h.next, h.chained = nil, false

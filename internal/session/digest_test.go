@@ -19,6 +19,11 @@ type digester struct {
 
 func (d *digester) world(w *world, budgets []budget, ticks int) uint64 {
 	d.bytes = append(d.bytes[:0], byte(ticks))
+	if w.crashes > 0 {
+		d.num(uint64(w.crashes), uint64(w.stops), w.table.Fence())
+		d.ago(w.opens, w.now)
+		d.bytes = w.table.AppendPast(d.bytes, w.now)
+	}
 	for i, a := range w.actors {
 		d.bytes = budgets[i].append(d.bytes)
 		d.actor(w, a)
@@ -52,6 +57,7 @@ func (d *digester) actor(w *world, a *actor) {
 	c := a.client
 	x := w.server.sessions[c.greeting.Resume]
 	d.flag(c.greeting.Resuming, a.over != "", x != nil, a.pipe != nil, c.beat != nil && c.beat.state == sent)
+	d.flag(c.claims, c.naming.claim != nil)
 	d.num(uint64(c.state), c.next, uint64(c.naming.asked)) //nolint:gosec // it is small
 	d.flag(c.naming.under)
 	if h := c.holds.cursor; h != nil {
@@ -133,7 +139,7 @@ func (d *digester) served(c *call) {
 
 func (d *digester) pipe(p *pipe, c *Client, x *session) {
 	d.bytes = append(d.bytes, 'c')
-	d.flag(p.clientOpen, p.serverOpen, p.num == c.conn, p.link != nil, p.link != nil && x != nil && x.link == p.link)
+	d.flag(p.dead, p.clientOpen, p.serverOpen, p.num == c.conn, p.link != nil, p.link != nil && x != nil && x.link == p.link)
 	for _, r := range p.up {
 		d.num(r.ID, uint64(r.Command), r.Ticket, r.Token.Fence())
 		if r.Command == codec.Hello {

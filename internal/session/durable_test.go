@@ -148,13 +148,6 @@ func newServer(w *world, cfg table.Config) (*Server, *table.Table) {
 	}), t
 }
 
-// newMortalDesk returns a desk whose tokens prove what they stand for.
-func newMortalDesk(t *testing.T) *desk {
-	d := newDesk(t)
-	d.world.server, d.world.table = newServer(d.world, table.Config{})
-	return d
-}
-
 // restart gives the desk a new server over a table in its grace, of 10 s.
 func (d *desk) restart() {
 	d.world.server, d.world.table = newServer(d.world, table.Config{
@@ -167,7 +160,7 @@ func claimOf(id uint64, key string, token codec.Token, limit, weight int) codec.
 }
 
 func TestClaims(t *testing.T) {
-	d := newMortalDesk(t)
+	d := newDesk(t)
 	p, id := d.hello()
 	k := d.ask(p, lockOf(1, "k"), line(1, codec.OK))
 	share := lockOf(2, "k")
@@ -205,7 +198,7 @@ func TestClaims(t *testing.T) {
 }
 
 func TestClaimComesAgain(t *testing.T) {
-	d := newMortalDesk(t)
+	d := newDesk(t)
 	p, _ := d.hello()
 	share := lockOf(1, "k")
 	share.Semaphore, share.Limit, share.Weight = true, 3, 2
@@ -220,7 +213,7 @@ func TestClaimComesAgain(t *testing.T) {
 }
 
 func TestReleaseAfterARestart(t *testing.T) {
-	d := newMortalDesk(t)
+	d := newDesk(t)
 	p, _ := d.hello()
 	a := d.ask(p, lockOf(1, "k"), line(1, codec.OK))
 	d.restart()
@@ -231,7 +224,7 @@ func TestReleaseAfterARestart(t *testing.T) {
 }
 
 func TestOffers(t *testing.T) {
-	d := newMortalDesk(t)
+	d := newDesk(t)
 	d.server.cfg.Offers = []byte("durable")
 	offers := func() string {
 		_, a := d.server.Hello(d.now, 0, &codec.Greeting{Version: 1, Name: "me"}, &pipe{})
@@ -252,7 +245,7 @@ func TestOffers(t *testing.T) {
 }
 
 func TestStoppedServerHearsNobody(t *testing.T) {
-	d := newMortalDesk(t)
+	d := newDesk(t)
 	p, id := d.hello()
 	a := d.ask(p, lockOf(1, "k"), line(1, codec.OK))
 	d.server.Stop()

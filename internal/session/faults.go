@@ -29,6 +29,9 @@ type clientFaults struct {
 	keepGrants    bool // a grant of a request that was taken back is kept by nobody
 	heldAgain     bool // a hold that is being released is named, its release forgotten
 	lateAnswers   bool // lines of connections before the present one count
+	noClaims      bool // a restart of the server is the end of everything
+	claimLate     bool // what is not believed in any more is claimed
+	claimReleased bool // what was released is claimed, and the release forgotten
 	noDrift       bool // the deadline leaves nothing for clocks that differ
 }
 

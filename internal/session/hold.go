@@ -80,6 +80,7 @@ func (c *Client) drop(h *Hold) {
 	if h.held {
 		h.held = false
 		c.holds.drop(h)
+		delete(c.slots, h)
 	}
 }
 

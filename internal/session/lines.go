@@ -11,7 +11,7 @@ import (
 // say may be old, and will be said again.
 //
 // False means that the other end does not keep to the protocol, and that the
-// connection is to be closed.
+// connection is to be closed; or that it was restarted, and Greet goes on.
 func (c *Client) Line(now time.Duration, conn uint64, a *codec.Answer) bool {
 	switch {
 	case conn != c.conn && !c.faults.lateAnswers || c.state == over:
@@ -61,7 +61,7 @@ func (c *Client) answered(now time.Duration, call *Call, a *codec.Answer) {
 	case call.Request.Command == codec.Beat && status == codec.OK:
 		c.beaten = max(c.beaten, stamp)
 		c.holds.index = nil // whatever brought many losses is over
-	case call.Request.Command == codec.Renew:
+	case call.Request.Command == codec.Renew, call.Request.Command == codec.Claim:
 		c.renewed(call, a, stamp)
 	case call.Request.Command == codec.Enqueue && (status == codec.Queued || status == codec.Acquired):
 		if !call.taken {
@@ -74,6 +74,7 @@ func (c *Client) answered(now time.Duration, call *Call, a *codec.Answer) {
 			ttl = min(asked, ttl)
 		}
 		c.hold(call.Hold, a.Token, ttl, stamp)
+		c.noteSlots(call)
 		c.shortest = min(c.shortest, ttl)
 		if call.taken {
 			status = codec.Canceled
@@ -105,7 +106,7 @@ func (c *Client) giveBack(now time.Duration, h *Hold) {
 	c.Release(now, &given, &Call{own: true})
 }
 
-// renewed confirms a hold that was renewed by token, or loses it.
+// renewed confirms a hold that was renewed by token or claimed, or loses it.
 func (c *Client) renewed(call *Call, a *codec.Answer, stamp time.Duration) {
 	h := call.Hold
 	switch {
@@ -113,16 +114,25 @@ func (c *Client) renewed(call *Call, a *codec.Answer, stamp time.Duration) {
 	case a.Status == codec.OK && a.HasTTL:
 		h.setTTL(min(call.Request.TTL, a.TTL))
 		c.confirm(h, stamp)
+	case call.Request.Command == codec.Claim:
+		c.lose(h, ReasonGone)
 	default:
-		c.drop(h)
-		c.caller.Lost(h, codec.ReasonExpired)
+		c.lose(h, codec.ReasonExpired)
 	}
+}
+
+func (c *Client) lose(h *Hold, reason string) {
+	c.drop(h)
+	c.caller.Lost(h, reason)
 }
 
 // welcome takes the answer to hello.
 func (c *Client) welcome(now time.Duration, a *codec.Answer) bool {
 	resuming := c.greeting.Resuming
 	switch {
+	case a.Status == codec.ErrSession && a.Claim && resuming && !c.faults.noClaims:
+		c.greeting.Resuming, c.claims = false, true
+		return false
 	case a.Status == codec.ErrSession && resuming:
 		c.end(ReasonGone)
 		return true
@@ -131,9 +141,12 @@ func (c *Client) welcome(now time.Duration, a *codec.Answer) bool {
 	}
 	c.greeting.Resume, c.greeting.Resuming = a.Session, true
 	c.state = up
-	if resuming {
+	switch {
+	case resuming:
 		c.resume(now)
-	} else {
+	case c.claims:
+		c.reclaim(now)
+	default:
 		c.beginQueued(now)
 	}
 	return true

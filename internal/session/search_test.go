@@ -24,6 +24,8 @@ type scope struct {
 	pipes   int      // connections of one client that are not over at the same time
 	window  int      // of resumes; 0 is the usual one
 	budgets []budget // of each client
+	deaths  int      // of the server
+	stops   int      // of the server, in good order
 }
 
 // A budget is what a client may still do.
@@ -41,6 +43,8 @@ type state struct {
 	*world
 	budgets []budget
 	ticks   int
+	deaths  int // that may still come
+	stops   int
 }
 
 // A search goes through every order in which things can happen within a scope.
@@ -48,6 +52,7 @@ type search struct {
 	scope
 	sf     serverFaults
 	cf     clientFaults
+	grace  func(mark time.Duration) time.Duration // nil for the right one
 	copier *copier
 	digest digester
 	seen   map[uint64]struct{}
@@ -70,7 +75,10 @@ func newSearch(sc scope, sf serverFaults, cf clientFaults) *search {
 // run searches from the state in which all clients have just connected.
 func (s *search) run() error {
 	w := newNarrowWorld(len(s.budgets), s.window, s.sf, s.cf)
-	first := state{world: w, budgets: s.budgets, ticks: s.ticks}
+	if s.grace != nil {
+		w.grace = s.grace
+	}
+	first := state{world: w, budgets: s.budgets, ticks: s.ticks, deaths: s.deaths, stops: s.stops}
 	for _, a := range w.actors {
 		w.connect(a)
 		w.deliverUp(a.pipe)
@@ -87,7 +95,8 @@ func (s *search) expand(from state) error {
 		if s.steps++; s.steps%1024 == 0 && !s.until.IsZero() && time.Now().After(s.until) {
 			return errTooLong
 		}
-		next := state{world: from.world, budgets: append([]budget(nil), from.budgets...), ticks: from.ticks}
+		next := from
+		next.budgets = append([]budget(nil), from.budgets...)
 		if i < len(moves)-1 { // the last one can have the state itself
 			next.world = s.copier.world(from.world)
 		}
@@ -152,10 +161,12 @@ const (
 	moveCut
 	moveKill
 	moveConnect
+	moveDie
+	moveStop
 )
 
 func (m move) String() string {
-	names := [...]string{"tick", "up", "down", "lock", "more", "enqueue", "wait", "release", "cancel", "beat", "cut", "kill", "connect"}
+	names := [...]string{"tick", "up", "down", "lock", "more", "enqueue", "wait", "release", "cancel", "beat", "cut", "kill", "connect", "die", "stop"}
 	return fmt.Sprint(names[m.kind], m.who)
 }
 
@@ -175,6 +186,12 @@ func (s *search) moves(from state) []move {
 	}
 	if from.ticks > 0 {
 		all = append(all, move{moveTick, 0})
+	}
+	if from.deaths > 0 {
+		all = append(all, move{moveDie, 0})
+	}
+	if from.stops > 0 {
+		all = append(all, move{moveStop, 0})
 	}
 	return all
 }
@@ -220,7 +237,7 @@ func (s *search) programs(all []move, from state, i int, a *actor) []move {
 func (m move) make(s *search, on *state) {
 	var a *actor
 	var b *budget
-	if m.kind > moveDown {
+	if m.kind > moveDown && m.kind < moveDie {
 		a, b = on.actors[m.who], &on.budgets[m.who]
 	}
 	switch m.kind {
@@ -259,6 +276,12 @@ func (m move) make(s *search, on *state) {
 		on.kill(a.pipe, 0, false)
 	case moveConnect:
 		on.connect(a)
+	case moveDie:
+		on.deaths--
+		on.crash(false)
+	case moveStop:
+		on.stops--
+		on.crash(true)
 	}
 	for _, a := range on.actors {
 		on.settle(a)
@@ -293,8 +316,28 @@ var scopes = []scope{
 	},
 }
 
+// Restart scopes are those in which the server ends and another one begins.
+var restartScopes = []scope{
+	{
+		name: "a lock each, one death", ttl: 3 * time.Second, ticks: 4, flight: 2, pipes: 1, deaths: 1,
+		budgets: []budget{{locks: 1, releases: 1}, {locks: 1}},
+	},
+	{
+		name: "a lock each, one stop", ttl: 3 * time.Second, ticks: 4, flight: 2, pipes: 1, stops: 1,
+		budgets: []budget{{locks: 1, releases: 1}, {locks: 1}},
+	},
+	{
+		name: "a ticket, a stop and a death", ttl: 3 * time.Second, ticks: 2, flight: 2, pipes: 1, stops: 1, deaths: 1,
+		budgets: []budget{{enqueues: 1, beats: 1, cancels: 1}},
+	},
+}
+
 // wideScopes take minutes each: -full.
 var wideScopes = []scope{
+	{
+		name: "a death and a cut", ttl: 3 * time.Second, ticks: 2, flight: 2, pipes: 2, deaths: 1,
+		budgets: []budget{{locks: 1, cuts: 1, releases: 1}, {locks: 1}},
+	},
 	{
 		name: "a lock and a cut each", ttl: 3 * time.Second, ticks: 5, flight: 3, pipes: 2,
 		budgets: []budget{{locks: 1, cuts: 1, releases: 1}, {locks: 1, cuts: 1}},
@@ -317,7 +360,7 @@ var wideScopes = []scope{
 // scopes: what programs do, every message early and late, cuts, reconnections,
 // and time.
 func TestSearch(t *testing.T) {
-	all, limit := scopes, 5*time.Minute
+	all, limit := append(restartScopes, scopes...), 5*time.Minute
 	if *full {
 		all, limit = append(all, wideScopes...), 12*time.Hour
 	}

@@ -29,6 +29,7 @@ type simulation struct {
 	served int // holds that were taken
 	cuts   int
 	pace   time.Duration // the most that passes at once
+	dies   int           // how many events there are for each death of the server; 0 is for none
 }
 
 func newSimulation(seed uint64, clients int, sf serverFaults, cf clientFaults) *simulation {
@@ -73,6 +74,7 @@ func (s *simulation) step() {
 			done = s.act(s.actors[s.random.IntN(len(s.actors))])
 		}
 	}
+	s.deaths()
 	s.did++
 	s.tidy()
 }
@@ -184,6 +186,8 @@ func (s *simulation) further(a *actor, t *task) bool {
 	switch {
 	case t.forget:
 		return false
+	case t.state == holding && s.dies > 0 && !a.client.Up() && s.chance(9, 10):
+		return false // or else there would be little to claim
 	case t.state == holding && s.chance(1, 3):
 		s.served++
 		s.release(a, t)

@@ -27,18 +27,28 @@ type world struct {
 	forced map[string]uint64 // the last fence before the latest force of a key
 	hash   uint64            // of everything that happened
 	broken error             // the first claim that did not hold
+
+	mark    time.Duration // the longest lease that may be out
+	opens   time.Duration // nothing may be granted before
+	grace   func(mark time.Duration) time.Duration
+	sf      serverFaults
+	crashes int
+	stops   int // the clean ones among them
+	claims  int // that were answered with a lease
 }
 
 // A pipe is one connection.
 type pipe struct {
 	actor int
-	life  int    // how many more messages it delivers; 0 is no limit
+	life  int // how many more messages it delivers; 0 is no limit
+	of    *Client
 	num   uint64 // by which the client knows it
 	link  *Link  // by which the server does
 	up    []codec.Request
 	down  []codec.Answer
 
 	clientOpen, serverOpen bool
+	dead                   bool          // its server is: nothing arrives there
 	stalled                time.Duration // nothing is delivered before
 }
 
@@ -57,6 +67,8 @@ type actor struct {
 	pipe   *pipe
 	tasks  []*task
 	over   string // why the session is over
+
+	refused *Hold // its claim was refused, though the program believed in it
 
 	nextBeat, frozen time.Duration
 }
@@ -98,20 +110,8 @@ func newWorld(clients int, sf serverFaults, cf clientFaults) *world {
 
 // newNarrowWorld returns one in which resumes name so many holds at once.
 func newNarrowWorld(clients, window int, sf serverFaults, cf clientFaults) *world {
-	w := &world{now: time.Second, serial: new(uint64), window: window, forced: make(map[string]uint64), hash: 14695981039346656037}
-	w.table = table.New(table.Config{
-		Sign:    func(_ table.Kind, _ string, fence uint64, _, _ int) uint64 { return ^fence },
-		MaxIdle: time.Minute, PruneInterval: time.Second,
-	})
-	serial := w.serial
-	w.server = NewServer(ServerConfig{
-		Table: w.table, TTL: 10 * time.Second,
-		NewID: func() (id codec.SessionID) {
-			*serial++
-			id[0], id[1], id[2] = byte(*serial), byte(*serial>>8), byte(*serial>>16)
-			return id
-		},
-	})
+	w := &world{now: time.Second, serial: new(uint64), window: window, sf: sf, grace: fullGrace, forced: make(map[string]uint64), hash: 14695981039346656037}
+	w.server, w.table = newServer(w, table.Config{})
 	w.server.faults = sf
 	for i := range clients {
 		a := &actor{index: i, rate: 1000}
@@ -135,7 +135,11 @@ func (a *actor) begin(w *world, cf clientFaults) {
 // tick reads the actor's clock.
 func (a *actor) tick(w *world) { a.now = time.Duration(int64(w.now) / 1000 * a.rate) }
 
-func (a *actor) Send(r *codec.Request) { a.pipe.up = append(a.pipe.up, *r) }
+func (a *actor) Send(r *codec.Request) {
+	if !a.pipe.dead {
+		a.pipe.up = append(a.pipe.up, *r)
+	}
+}
 
 func (a *actor) Done(c *Call) {
 	t, _ := c.Tag.(*task)
@@ -152,8 +156,11 @@ func (a *actor) Done(c *Call) {
 	}
 }
 
-func (a *actor) Lost(h *Hold, _ string) {
+func (a *actor) Lost(h *Hold, reason string) {
 	if t, _ := h.Tag.(*task); t != nil && t.hold == h {
+		if reason == ReasonGone && a.client.claims && Deadline(h.stamp, h.TTL()) > a.now {
+			a.refused = h
+		}
 		t.state = ended
 	}
 }
@@ -182,6 +189,7 @@ func (w *world) release(a *actor, t *task) {
 }
 
 func (w *world) acquire(a *actor, k int, command codec.Command, weight int, timeout, ttl time.Duration) {
+	w.mark = max(w.mark, ttl)
 	t := &task{key: k, weight: weight, began: w.now}
 	t.hold = &Hold{Key: worldKeys[k].name, Semaphore: worldKeys[k].limit > 1, Tag: t}
 	t.call = &Call{Tag: t, Hold: t.hold, Request: codec.Request{
@@ -214,7 +222,7 @@ func (w *world) cancel(a *actor, t *task) {
 }
 
 func (w *world) connect(a *actor) {
-	p := &pipe{actor: a.index, clientOpen: true, serverOpen: true}
+	p := &pipe{actor: a.index, of: a.client, clientOpen: true, serverOpen: true}
 	if a.pipe != nil {
 		a.pipe.clientOpen = false
 	}
@@ -270,8 +278,18 @@ func (w *world) deliverDown(p *pipe) {
 	line := p.down[0]
 	p.down = p.down[1:]
 	w.note(uint64(line.Status), line.ID)
-	if !a.client.Line(a.now, p.num, &line) && a.pipe == p {
+	if c := a.client.pending.get(line.ID); c != nil && a.pipe == p && c.Request.Command == codec.Claim && line.Status == codec.OK {
+		w.claims++
+	}
+	if p.of != a.client {
+		return // it has ended
+	}
+	over := a.over
+	if !a.client.Line(a.now, p.num, &line) && a.pipe == p && !(p.num%2 == 0 && a.client.Greet(p.num)) {
 		w.cut(a)
+	}
+	if line.Claim && a.over != over && w.broken == nil {
+		w.broken = fmt.Errorf("actor %d: its session is over, though it could claim", a.index)
 	}
 }
 
@@ -306,6 +324,9 @@ func (w *world) pass(d time.Duration, late bool) {
 	for _, a := range w.actors {
 		a.tick(w)
 		w.settle(a)
+		if at, ok := a.client.ClaimAt(); ok && at <= a.now && a.frozen <= w.now {
+			a.client.Claim(a.now)
+		}
 	}
 }
 
@@ -334,6 +355,9 @@ func (w *world) check() error {
 		}
 	}
 	for _, a := range w.actors {
+		if h := a.refused; h != nil && h.Token.Fence() > w.forced[h.Key] {
+			return fmt.Errorf("actor %d: its claim of %q was refused, and it believes", a.index, h.Key)
+		}
 		if a.over == ReasonDisplaced { // each session has one client
 			return fmt.Errorf("actor %d was displaced by itself", a.index)
 		}
@@ -349,8 +373,13 @@ func (w *world) checkGrants() error {
 	before, slack := w.fence, w.slack
 	w.slack = w.jump
 	w.fence = w.table.Fence()
-	if before == w.fence {
+	switch {
+	case before == w.fence:
 		return nil
+	case w.now < w.opens:
+		return fmt.Errorf("a grant %v before the end of the grace", w.opens-w.now)
+	case w.fence < before:
+		return fmt.Errorf("fence %d after %d", w.fence, before)
 	}
 	for _, a := range w.actors {
 		x := w.server.sessions[a.client.greeting.Resume]
@@ -375,7 +404,7 @@ func (w *world) checkGrants() error {
 // nothing is on its way between them.
 func (w *world) checkActor(a *actor) error {
 	p := a.pipe
-	if p == nil || p.link == nil || !a.client.Up() || len(p.up)+len(p.down) > 0 || !p.clientOpen || !p.serverOpen {
+	if p == nil || p.link == nil || !a.client.Up() || a.client.naming.claim != nil || len(p.up)+len(p.down) > 0 || !p.clientOpen || !p.serverOpen {
 		return nil
 	}
 	x := p.link.session

@@ -243,7 +243,7 @@ func (x *lives) check() error {
 	if len(x.holds) > 100 {
 		x.holds = x.holds[50:]
 	}
-	return audit(x.table, append([]*Owner{&x.table.past.owner}, x.owners...)...)
+	return audit(x.table, append([]*Owner{x.table.past.owner}, x.owners...)...)
 }
 
 func fullGrace(mark time.Duration) time.Duration { return mark }

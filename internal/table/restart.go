@@ -1,6 +1,9 @@
 package table
 
 import (
+	"cmp"
+	"encoding/binary"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -16,7 +19,7 @@ const maxTombs = 1 << 16
 // A past is what a table knows of the leases of the one before.
 type past struct {
 	end   time.Duration // of the grace; 0 if it is over
-	owner Owner         // of what was restored and nobody has claimed yet
+	owner *Owner        // of what was restored and nobody has claimed yet
 
 	// What has ended in the grace, and is not to be claimed any more: of a lock
 	// all fences up to one, because a later grant means that the earlier ones
@@ -46,7 +49,7 @@ type Record struct {
 func (t *Table) Recovering() bool { return t.past.end != 0 || !t.past.owner.Idle() }
 
 // Unclaimed says whether a lease was restored and nobody has claimed it yet.
-func (t *Table) Unclaimed(l *Lease) bool { return l.owner == &t.past.owner }
+func (t *Table) Unclaimed(l *Lease) bool { return l.owner == t.past.owner }
 
 // GraceEnd returns the instant at which the grace ends, and 0 if there is none
 // (any more), as of the latest instant of any call.
@@ -64,7 +67,7 @@ func (t *Table) Restore(now time.Duration, r Record) bool {
 		return false
 	}
 	e = t.again(e, r.Kind, r.Key, r.Limit, r.Fence)
-	l := &Lease{entry: e, owner: &t.past.owner, ttl: r.TTL, weight: int32(r.Weight), marks: named} //nolint:gosec // it was granted
+	l := &Lease{entry: e, owner: t.past.owner, ttl: r.TTL, weight: int32(r.Weight), marks: named} //nolint:gosec // it was granted
 	l.number, l.mac = r.Fence, t.cfg.Sign(r.Kind, r.Key, r.Fence, r.Limit, r.Weight)
 	t.past.owner.leases.push(byOwner, l)
 	t.seat(l)
@@ -116,7 +119,7 @@ func (t *Table) Claim(now time.Duration, r Request, tok Token) (*Lease, error) {
 // adopt gives a lease that is there to who claims it.
 func (t *Table) adopt(l *Lease, r *Request) (*Lease, error) {
 	switch l.owner {
-	case &t.past.owner:
+	case t.past.owner:
 		l.owner.leases.remove(byOwner, l)
 		r.Owner.leases.push(byOwner, l)
 		l.owner = r.Owner
@@ -331,6 +334,25 @@ func (t *Table) LongestTTL(now time.Duration, most time.Duration, part int, paus
 		}
 	}
 	return longest
+}
+
+// AppendPast appends what decides what becomes of the leases of the table before,
+// as Lease.AppendState does of one.
+func (t *Table) AppendPast(dst []byte, now time.Duration) []byte {
+	dst = binary.AppendVarint(dst, int64(max(t.past.end-now, 0)))
+	for _, key := range slices.Sorted(maps.Keys(t.past.locks)) {
+		dst = binary.AppendUvarint(append(dst, key...), t.past.locks[key])
+	}
+	shares := slices.SortedFunc(maps.Keys(t.past.shares), func(a, b share) int {
+		return cmp.Or(cmp.Compare(a.key, b.key), cmp.Compare(a.token.Fence, b.token.Fence))
+	})
+	for _, s := range shares {
+		dst = binary.AppendUvarint(append(dst, s.key...), s.token.Fence)
+	}
+	for l := t.past.owner.leases.first; l != nil; l = l.links[byOwner].next {
+		dst = l.AppendState(append(dst, l.entry.key...), now)
+	}
+	return dst
 }
 
 // noCeiling lets all fences through.

@@ -66,7 +66,7 @@ func New(cfg Config) *Table {
 	if cfg.Sign == nil {
 		panic("table: Config.Sign is nil")
 	}
-	t := &Table{cfg: cfg, fence: cfg.FirstFence, ceiling: noCeiling, past: past{end: cfg.GraceEnd}}
+	t := &Table{cfg: cfg, fence: cfg.FirstFence, ceiling: noCeiling, past: past{end: cfg.GraceEnd, owner: new(Owner)}}
 	for k := range t.keys {
 		t.keys[k] = make(map[string]*entry)
 	}
