@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"syscall"
@@ -21,12 +22,25 @@ import (
 func BenchmarkSessionPairs(b *testing.B) {
 	for _, keys := range []int{10, 25, 100} {
 		b.Run(fmt.Sprint(keys), func(b *testing.B) {
-			_, connect := overTCP(b, server.Config{})
-			p := connect()
-			p.hello(b)
-			runPairs(b, newPairs(p.nc, keys))
+			benchmarkSessionPairs(b, server.Config{}, keys)
 		})
 	}
+}
+
+// BenchmarkDurablePairs is the same with a data directory.
+func BenchmarkDurablePairs(b *testing.B) {
+	for _, keys := range []int{10, 25, 100} {
+		b.Run(fmt.Sprint(keys), func(b *testing.B) {
+			benchmarkSessionPairs(b, server.Config{DataDir: filepath.Join(b.TempDir(), "data")}, keys)
+		})
+	}
+}
+
+func benchmarkSessionPairs(b *testing.B, cfg server.Config, keys int) {
+	_, connect := overTCP(b, cfg)
+	p := connect()
+	p.hello(b)
+	runPairs(b, newPairs(p.nc, keys))
 }
 
 // BenchmarkEchoPairs is what is left of that without locks: as many bytes both
@@ -88,8 +102,14 @@ func echo(l net.Listener) error {
 }
 
 // TestSessionPairsAllocateTheLeaseAlone, and eight bytes for what it answered.
+// A data directory adds nothing to it.
 func TestSessionPairsAllocateTheLeaseAlone(t *testing.T) {
-	_, connect := overTCP(t, server.Config{})
+	pairsAllocateTheLeaseAlone(t, server.Config{})
+	pairsAllocateTheLeaseAlone(t, server.Config{DataDir: filepath.Join(t.TempDir(), "data")})
+}
+
+func pairsAllocateTheLeaseAlone(t *testing.T, cfg server.Config) {
+	_, connect := overTCP(t, cfg)
 	p := connect()
 	p.hello(t)
 	const keys = 50

@@ -54,6 +54,44 @@ func FuzzSessions(f *testing.F) {
 	})
 }
 
+// FuzzClaims lets a session say arbitrary frames to a server in its grace, in
+// which $K, $S and $R become tokens of the server before.
+func FuzzClaims(f *testing.F) {
+	for _, frames := range []string{
+		wire("1 claim|k|$K 10 1 1", "2 r|k|$K", "3 claim|k|$K 10 1 1"), wire("1 r|k|$K", "2 claim|k|$K 10 1 1", "3 l|k|0", "4 l|k|- 3"),
+		wire("1 claim|s|$S 10s 3 2", "2 claim|s|$S 10 3 2", "3 sl|s|- 5 5", "4 beat|_|_"), wire("1 sl|s|- 5 5", "2 claim|s|$S 99h 3 2", "3 n|s|$S 5", "4 sn|s|$S 5"),
+		wire("1 claim|long|$R 7200 1 1", "2 force|long|lock", "3 claim|long|$R 7200 1 1"), wire("1 claim|k|$S 10 1 1", "2 claim|s|$S 10 3 3", "3 claim|s|$S 10 2147483647 2147483647"),
+		wire("1 e|k|9", "2 claim|k|$K 1ms 1 1", "3 w|k|- 1", "4 sr|s|$S", "5 bye|_|_"), wire("1 claim|k|$K 10 1 1", "1 claim|k|$K 10 1 1"),
+	} {
+		f.Add([]byte(frames), uint8(3), false)
+		f.Add([]byte(frames), uint8(40), true)
+	}
+	f.Fuzz(func(t *testing.T, frames []byte, pause uint8, clean bool) {
+		onMachine(t, server.Config{MaxLocks: 5}, func(t *testing.T, m *machine) {
+			p := connect(m.s)
+			p.session(t)
+			say := strings.NewReplacer(
+				"$K", p.framed(t, "1 l|k|- 20"), "$S", p.framed(t, "2 sl|s|- 3 2 20"), "$R", p.framed(t, "3 l|long|- 2h"),
+			).Replace(string(frames))
+			if clean {
+				m.restart()
+			} else {
+				m.crash(true)
+			}
+			a, b := newFuzzedSession(t, m.s), connect(m.s)
+			a.say([]byte(say))
+			b.expect(t, "ping|_|_", "ok")
+			if !clean {
+				b.expect(t, "l|k|0", "timeout")
+			}
+			time.Sleep(time.Duration(pause) * time.Second)
+			a.hangUp(t, 1)
+			synctest.Wait()
+			m.restart()
+		})
+	})
+}
+
 // A fuzzedSession says what it is told to and reads what comes.
 type fuzzedSession struct {
 	fuzzed
