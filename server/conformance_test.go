@@ -31,13 +31,14 @@ type recording struct {
 type recordedCase struct {
 	name  string
 	steps []step
+	end   func(how string) error // ends the server, and begins another one; nil if no step does
 }
 
 // A step is one line of a case.
 type step struct {
 	line   int
-	conn   string // which connection; empty for a sleep
-	verb   string // one of > >raw < ? ! . and sleep
+	conn   string // which connection; empty for a sleep and a server
+	verb   string // one of > >raw < ? ! . sleep and, for what ends the server, server
 	detail string
 }
 
@@ -165,6 +166,9 @@ func parseStep(t testing.TB, file string, line int, text string) step {
 	if seconds, ok := strings.CutPrefix(text, "sleep "); ok {
 		return step{line: line, verb: "sleep", detail: seconds}
 	}
+	if how, ok := strings.CutPrefix(text, "server "); ok {
+		return step{line: line, verb: "server", detail: how}
+	}
 	m := stepFormat.FindStringSubmatch(text)
 	if m == nil {
 		t.Fatalf("%s:%d: %q is not understood", file, line, text)
@@ -177,7 +181,7 @@ func replay(c recordedCase, dial func() (net.Conn, error)) error {
 	if len(c.steps) == 0 {
 		return errors.New("the case has no steps")
 	}
-	p := &player{dial: dial, peers: map[string]*peer{}, words: map[string]string{}}
+	p := &player{dial: dial, end: c.end, peers: map[string]*peer{}, words: map[string]string{}}
 	defer p.hangUp()
 	for _, s := range c.steps {
 		if err := p.play(s); err != nil {
@@ -190,6 +194,7 @@ func replay(c recordedCase, dial func() (net.Conn, error)) error {
 // A player plays the clients of one case.
 type player struct {
 	dial  func() (net.Conn, error)
+	end   func(string) error
 	peers map[string]*peer
 	words map[string]string // what $NAME stands for
 }
@@ -205,6 +210,9 @@ func (p *player) play(s step) error {
 		seconds, err := strconv.ParseFloat(s.detail, 64)
 		time.Sleep(time.Duration(seconds * float64(time.Second))) // the recording slept too
 		return err
+	}
+	if s.verb == "server" {
+		return p.end(s.detail)
 	}
 	c := p.peers[s.conn]
 	if c == nil {

@@ -39,11 +39,23 @@
 // closed after 30 s of silence, and what they hold outlives their connections,
 // unless they asked otherwise or their process is seen to die (death.go).
 //
+// # Restarts
+//
+// With Config.DataDir the server goes on where the last one ended. What must be on
+// disk before something is granted internal/datadir decides (durable.go): the
+// table is told how far fences may go, and asks before a request that needs more
+// is carried out. One of session mode is parked then and others pass it by; one of
+// the base protocol waits on the goroutine of its connection (basedurable.go).
+//
 // # What it promises
 //
 // A lease that runs out is handed over by a timer set to that instant. Fences,
 // the first half of every token, start at the wall clock and grow by one with
 // every grant; so they grow over restarts too, for as long as the clock was not
-// set back between them. The second half is an HMAC with a key that is made
-// anew by every New: tokens of an earlier run are worth nothing.
+// set back between them, and with a data directory in any case. The second half
+// is an HMAC with a key that is made anew by every New, so that tokens of an
+// earlier run are worth nothing, or kept in the data directory.
+//
+// A pause of the whole process extends all leases by its length: the table's
+// clock stands still meanwhile (locks.go).
 package server

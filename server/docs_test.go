@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed/codec"
+	"github.com/distributed-go/distributed/server"
 )
 
 const protocolPage = "../docs/protocol.md"
@@ -79,6 +80,31 @@ func TestDocumentedExchanges(t *testing.T) { replayPage(t, "base", 7) }
 
 // TestDocumentedSessions replays what the page shows of session mode.
 func TestDocumentedSessions(t *testing.T) { replayPage(t, "session", 4) }
+
+// TestDocumentedRestarts replays what the page shows of restarts.
+func TestDocumentedRestarts(t *testing.T) {
+	cases, _ := transcripts(t, "restart", 2)
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			onMachine(t, server.Config{}, func(t *testing.T, m *machine) {
+				c.end = func(how string) error {
+					switch how {
+					case "dies":
+						m.crash(true)
+					case "stops":
+						m.restart()
+					default:
+						return fmt.Errorf("the server %s", how)
+					}
+					return nil
+				}
+				if err := replay(c, func() (net.Conn, error) { return pipe(m.s), nil }); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
 
 func replayPage(t *testing.T, layer string, atLeast int) {
 	cases, settings := transcripts(t, layer, atLeast)
