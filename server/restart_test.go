@@ -28,6 +28,7 @@ type machine struct {
 	cfg  server.Config
 	disk *memDisk
 	wall func() time.Time
+	span uint64 // of fences that are reserved at a time
 	s    *server.Server
 	all  []*server.Server
 }
@@ -36,7 +37,7 @@ type machine struct {
 func onMachine(t *testing.T, cfg server.Config, test func(t *testing.T, m *machine)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		m := &machine{t: t, cfg: cfg, disk: newMemDisk()}
+		m := &machine{t: t, cfg: cfg, disk: newMemDisk(), span: 1000}
 		defer time.Sleep(time.Minute) // a bubble must not end before its goroutines
 		defer func() {
 			for _, s := range m.all {
@@ -53,7 +54,7 @@ func (m *machine) boot() {
 	m.t.Helper()
 	cfg := m.cfg
 	cfg.DataDir = "/data"
-	m.s = start(m.t, cfg.WithDisk(datadir.Options{FS: m.disk, Wall: m.wall, Span: 1000}))
+	m.s = start(m.t, cfg.WithDisk(datadir.Options{FS: m.disk, Wall: m.wall, Span: m.span}))
 	m.all = append(m.all, m.s)
 }
 
@@ -359,9 +360,103 @@ func TestMarkFalls(t *testing.T) {
 			time.Sleep(1500 * time.Millisecond)
 			a.expect(t, fmt.Sprintf("%d beat|_|_", 4+i), fmt.Sprintf("%d ok", 4+i))
 		}
+		old := m.s
 		m.crash(true)
 		if st := m.s.Status(); st.GraceEnds > 5*time.Second || st.GraceEnds < 4*time.Second {
 			t.Errorf("status %+v", st)
+		}
+		old.Close()
+	})
+}
+
+func TestMarkRisesAgain(t *testing.T) {
+	onMachine(t, server.Config{}, func(t *testing.T, m *machine) {
+		a := connect(m.s)
+		a.session(t)
+		long := a.framed(t, "1 l|long|- 50")
+		a.expect(t, "2 r|long|"+long, "2 ok")
+		for i := range 50 {
+			time.Sleep(1500 * time.Millisecond)
+			a.expect(t, fmt.Sprintf("%d beat|_|_", 3+i), fmt.Sprintf("%d ok", 3+i))
+		}
+		a.framed(t, "100 l|long|- 50")
+		m.crash(true)
+		if st := m.s.Status(); st.GraceEnds < 49*time.Second {
+			t.Errorf("status %+v", st)
+		}
+	})
+}
+
+// TestTurnsWaitForFences hands a key over more often than there are fences.
+func TestTurnsWaitForFences(t *testing.T) {
+	onMachine(t, server.Config{}, func(t *testing.T, m *machine) {
+		m.span = 4
+		m.restart()
+		a := connect(m.s)
+		a.session(t)
+		token := a.framed(t, "1 l|k|- 30")
+		for id := 2; id < 60; id++ {
+			a.ask(t, fmt.Sprintf("%d l|k|- 30 fences=3", id))
+		}
+		for id := 2; id < 60; id++ {
+			a.ask(t, fmt.Sprintf("%d r|k|%s", 100+id, token))
+			for range 2 {
+				words := strings.Fields(a.get(t))
+				if words[0] == fmt.Sprint(id) && len(words) == 4 {
+					token = words[2]
+				} else if words[0] != fmt.Sprint(100+id) || words[1] != "ok" {
+					t.Fatalf("got %q", words)
+				}
+			}
+		}
+	})
+}
+
+// TestNothingChangesWhileTheLeasesAreWritten stops a server whose disk takes its
+// time.
+func TestNothingChangesWhileTheLeasesAreWritten(t *testing.T) {
+	onMachine(t, server.Config{}, func(t *testing.T, m *machine) {
+		a, b, c := connect(m.s), connect(m.s), connect(m.s)
+		a.session(t)
+		framed := a.framed(t, "1 l|framed|- 30")
+		base, forced := b.grant(t, "l|base|0"), b.grant(t, "l|forced|0")
+		c.expect(t, "ping|_|_", "ok")
+		hangs := make(chan struct{})
+		m.disk.set(func(d *memDisk) { d.hangs = hangs })
+		done := shutdown(t.Context(), m.s)
+		pending(t, done)
+		a.send(wire("2 r|framed|" + framed))
+		a.closed(t)
+		b.send(wire("r|base|" + base))
+		b.closed(t)
+		c.send(wire("force|forced|lock"))
+		c.closed(t)
+		m.disk.set(func(d *memDisk) { d.hangs = nil })
+		close(hangs)
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		m.boot()
+		p := connect(m.s)
+		for key, token := range map[string]string{"framed": framed, "base": base, "forced": forced} {
+			p.expect(t, "l|"+key+"|0", "timeout")
+			p.expect(t, "r|"+key+"|"+token, "ok")
+		}
+	})
+}
+
+func TestLongLeaseEndsBeforeItIsWritten(t *testing.T) {
+	onMachine(t, server.Config{}, func(t *testing.T, m *machine) {
+		a, b := connect(m.s), connect(m.s)
+		hangs := make(chan struct{})
+		m.disk.set(func(d *memDisk) { d.hangs = hangs })
+		a.ask(t, "l|k|0 7200")
+		synctest.Wait()
+		b.expect(t, "force|k|lock", "ok 1")
+		m.disk.set(func(d *memDisk) { d.hangs = nil })
+		close(hangs)
+		if got := a.get(t); got != "error_lease_expired" {
+			t.Errorf("got %q", got)
 		}
 	})
 }
