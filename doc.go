@@ -63,6 +63,7 @@
 // users of a semaphore's key must agree on its limit, and all clients of
 // several servers on their list, in the same order: a key lives on one of them.
 //
-// A server that restarts has forgotten its locks, and grants them anew while old
-// holders may not have noticed yet; fences go on growing over restarts.
+// A server without a data directory that restarts has forgotten its locks, and
+// grants them anew while old holders may not have noticed yet; fences go on
+// growing over restarts.
 package distributed

@@ -1,6 +1,9 @@
 package dflockd
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 const (
 	// idleBeat is how often a link says something that nobody needs: the server
@@ -98,11 +101,36 @@ func (x *conversation) beat(l *link) time.Duration {
 	case deed == doBeat:
 		x.beatAt = now
 		x.client.Beat(now)
+		at = min(at, x.reclaimLocked(now))
 	case deed == doCut:
 		x.mu.Unlock()
 		x.cut(l)
 		return 0
+	default:
+		at = min(at, x.reclaimLocked(now))
 	}
 	x.leave(now)
 	return at - now
+}
+
+const (
+	// claimSpread is the time over which a client claims what it holds from a
+	// server that was restarted, so that not all of them come at once.
+	claimSpread = 100 * time.Millisecond
+
+	// claimPause is the least time between two lots of claims.
+	claimPause = 5 * time.Millisecond
+)
+
+// reclaimLocked makes the claims that are due, and returns when the next are.
+func (x *conversation) reclaimLocked(now time.Duration) time.Duration {
+	at, ok := x.client.ClaimAt()
+	if ok && at <= now {
+		x.client.Claim(now)
+		at, ok = x.client.ClaimAt()
+	}
+	if !ok {
+		return math.MaxInt64
+	}
+	return max(at, now+claimPause)
 }

@@ -50,6 +50,7 @@ type attempt struct {
 func newConversation(s *server, process string) *conversation {
 	x := &conversation{srv: s, clock: s.b.clock, kick: make(chan struct{}, 1)}
 	x.client = session.NewClient(x, codec.Greeting{Name: s.b.cfg.name, Process: process, ReleaseOnClose: s.b.cfg.releaseOnClose})
+	x.client.SpreadClaims(claimSpread)
 	x.attempt = &attempt{done: make(chan struct{})}
 	return x
 }

@@ -21,8 +21,11 @@
 //   - A connection that nobody needs is kept, by a beat every ten seconds,
 //     because to connect again would delay the next one who does. If it breaks
 //     then it stays so until somebody needs it.
-//   - A session that has ended, because the server was restarted, is told to
-//     those who hold, and the next request begins another one.
+//   - A server that was restarted on its data directory takes claims: what is
+//     held, and still believed in, is claimed within a tenth of a second, before
+//     anything new is asked for, and what waits takes new places. Without one it
+//     knows nothing any more: holders are told when it is back, or at their
+//     deadlines, and the next request begins another session.
 //   - On the same machine the server is told which process this is, and releases
 //     what it held as soon as it has died; see WithoutProcess.
 //
@@ -92,6 +95,7 @@
 //     --no-auto-release-on-disconnect, WithKeepOnDisconnect avoids that.
 //   - The base protocol knows whole seconds only: leases are rounded up, to at
 //     least one second.
-//   - A server that was restarted has forgotten everything, and grants it anew.
-//     Only a fence checked at the resource (WithFences) protects from that.
+//   - A server that was restarted without a data directory, as all of dflockd's
+//     are, has forgotten everything, and grants it anew. Only a fence checked at
+//     the resource (WithFences) protects from that.
 package dflockd

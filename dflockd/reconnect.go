@@ -94,12 +94,14 @@ func (x *conversation) greet(ctx context.Context, t transport) (*link, error) {
 	l.out, l.sent = nil, 0
 	x.mu.Unlock()
 
-	var a codec.Answer
-	err := l.exchange(ctx, hello, &a)
-	if err != nil {
-		err = x.unanswered(ctx, err)
-	} else if err = x.welcome(l, &a); err == nil {
-		return l, nil
+	var err error
+	for err == nil {
+		var a codec.Answer
+		if err = l.exchange(ctx, hello, &a); err != nil {
+			err = x.unanswered(ctx, err)
+		} else if hello, err = x.welcome(l, &a); err == nil && hello == nil {
+			return l, nil
+		}
 	}
 	now = x.clock()
 	x.mu.Lock()
@@ -128,21 +130,28 @@ func (x *conversation) unanswered(ctx context.Context, err error) error {
 }
 
 // welcome takes the answer to hello. Without an error the link is up, and what
-// was to be said first is said.
-func (x *conversation) welcome(l *link, a *codec.Answer) error {
+// was to be said first is said; or there is another hello to say, because the
+// server was restarted, and takes claims in a new session.
+func (x *conversation) welcome(l *link, a *codec.Answer) (again []byte, err error) {
 	now := x.clock()
 	x.mu.Lock()
 	if x.link != l {
 		x.mu.Unlock()
-		return errTooLate
+		return nil, errTooLate
 	}
 	if !x.client.Line(now, l.number, a) {
 		x.mu.Unlock()
-		return x.srv.unwelcome(a)
+		return nil, x.srv.unwelcome(a)
 	}
 	if x.over != nil { // the server does not know the session
 		x.leave(now)
-		return errTooLate
+		return nil, errTooLate
+	}
+	if x.client.Greet(l.number) {
+		again = l.out
+		l.out, l.sent = nil, 0
+		x.mu.Unlock()
+		return again, nil
 	}
 	l.answers.Frames()
 	l.heard, x.beatAt, x.lookAt, x.failure = now, now, now, nil
@@ -151,7 +160,7 @@ func (x *conversation) welcome(l *link, a *codec.Answer) error {
 	}
 	x.concludeLocked(nil)
 	x.leave(now)
-	return nil
+	return nil, nil
 }
 
 // unwelcome is the error for an answer to hello that is none.
