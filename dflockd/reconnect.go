@@ -140,18 +140,19 @@ func (x *conversation) welcome(l *link, a *codec.Answer) (again []byte, err erro
 		return nil, errTooLate
 	}
 	if !x.client.Line(now, l.number, a) {
+		if x.client.Greet(l.number) {
+			again = l.out
+			l.out, l.sent = nil, 0
+		}
 		x.mu.Unlock()
+		if again != nil {
+			return again, nil
+		}
 		return nil, x.srv.unwelcome(a)
 	}
 	if x.over != nil { // the server does not know the session
 		x.leave(now)
 		return nil, errTooLate
-	}
-	if x.client.Greet(l.number) {
-		again = l.out
-		l.out, l.sent = nil, 0
-		x.mu.Unlock()
-		return again, nil
 	}
 	l.answers.Frames()
 	l.heard, x.beatAt, x.lookAt, x.failure = now, now, now, nil

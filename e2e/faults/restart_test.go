@@ -3,7 +3,6 @@
 package faults
 
 import (
-	"flag"
 	"fmt"
 	"maps"
 	"os"
@@ -20,7 +19,6 @@ var (
 	emptyRestarts = newSize("empty-restarts", 2, 20, "servers without one to kill")
 	liveHolds     = newSize("live-holds", 50, 500, "holds that go on over each restart")
 	restartMillis = newSize("restart-ms", 2000, 1000, "TTL of all leases over restarts, in milliseconds: small campaigns run beside others")
-	reclaims      = flag.Bool("reclaims", clientsReclaim, "clients reclaim what they hold after a restart, and must lose nothing")
 )
 
 const (
@@ -28,11 +26,6 @@ const (
 	// that the server before answered: of a process that had to wait for its
 	// turn.
 	lingering = 100 * time.Millisecond
-
-	// clientsReclaim says whether the client half of reclaiming is there. While
-	// it is not, what is held over a restart is lost, late but safely, and only
-	// the server's half can be judged.
-	clientsReclaim = false
 )
 
 func restartTTL() time.Duration { return time.Duration(restartMillis.get()) * time.Millisecond }
@@ -54,17 +47,15 @@ func TestKillServer(t *testing.T) {
 	for range restarts.get() {
 		deaths = append(deaths, r.killBoth()...)
 		time.Sleep(restartTTL() + 3*restartTTL()/10) // real time: grace, and a little of what comes after
-		if *reclaims {
-			got := r.fences(live)
-			for f := range wants {
-				if got[f] {
-					kept++
-				} else {
-					found = append(found, violation{"kept", fmt.Sprintf("the hold with fence %d was lost by a restart", f)})
-				}
+		got := r.fences(live)
+		for f := range wants {
+			if got[f] {
+				kept++
+			} else {
+				found = append(found, violation{"kept", fmt.Sprintf("the hold with fence %d was lost by a restart", f)})
 			}
-			wants = got
 		}
+		wants = got
 	}
 	v := r.end(live)
 	took, late := takeovers(v.holds, deaths, takeoverBound)
