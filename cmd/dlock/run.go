@@ -111,7 +111,7 @@ func (a *app) runCommand() *cobra.Command {
 	o.conn.addFlags(a, f)
 	f.BoolVarP(&o.try, "no-wait", "n", false, "do not wait: exit at once if somebody else holds the lock")
 	f.DurationVarP(&o.wait, "wait", "w", 0, "longest wait, as in 30s (default: no end)")
-	f.DurationVar(&o.ttl, "ttl", 0, "lease, in whole seconds: how soon others get the lock if this machine dies (default: the server's)")
+	f.DurationVar(&o.ttl, "ttl", 0, "lease: how soon others get the lock if this machine dies; rounded up to whole seconds where the server knows no others (default: the server's)")
 	f.IntVar(&o.limit, "limit", 0, "hold one of `N` slots instead of the lock")
 	f.IntVarP(&o.code, "conflict-exit-code", "E", exitFailed, "exit `CODE` when not acquired, 0 to 255")
 	f.StringVar(&o.json, "json", "", "print one JSON object at the end, to the file descriptor `FD`")
