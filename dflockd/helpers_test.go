@@ -163,7 +163,7 @@ func slot(key string, limit int) locker.Request {
 }
 
 func hold(key string, g locker.Grant) locker.Hold {
-	return locker.Hold{Kind: locker.Exclusive, Key: key, Token: g.Token, Session: g.Session}
+	return locker.Hold{Kind: locker.Exclusive, Key: key, Token: g.Token, Session: g.Session, Kept: g.Kept}
 }
 
 func mustAcquire(t testing.TB, b *Backend, req locker.Request) locker.Grant {

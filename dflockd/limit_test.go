@@ -45,7 +45,7 @@ func TestReleaseWithin(t *testing.T) {
 		}
 		var waits []chan outcome
 		release := func(key string, d, want time.Duration) {
-			h := kept(key, mustAcquire(t, b, lock(key)))
+			h := hold(key, mustAcquire(t, b, lock(key)))
 			done := make(chan outcome, 1)
 			waits = append(waits, done)
 			go func() {
@@ -75,7 +75,7 @@ func TestReleaseWithin(t *testing.T) {
 		}
 		time.Sleep(2 * slowness) // the late answers
 		for range 3 * len(waits) {
-			mustRelease(t, b, kept("quick", mustAcquire(t, b, lock("quick")))) // by asks that were used before
+			mustRelease(t, b, hold("quick", mustAcquire(t, b, lock("quick")))) // by asks that were used before
 		}
 		x := b.servers[0].talk.Load()
 		x.mu.Lock()
@@ -101,7 +101,7 @@ func TestReleaseWithinAnOutage(t *testing.T) {
 	}, func(t *testing.T, b *Backend, _ *network) {
 		clock := clockOf()
 		b.UseClock(clock)
-		h := kept("k", mustAcquire(t, b, lock("k")))
+		h := hold("k", mustAcquire(t, b, lock("k")))
 		began := time.Now()
 		wantErr(t, b.ReleaseWithin(clock(), time.Second, h), context.DeadlineExceeded)
 		if took := time.Since(began); took != time.Second {
@@ -111,7 +111,7 @@ func TestReleaseWithinAnOutage(t *testing.T) {
 	scriptBubble(t, sluggish, func(t *testing.T, b *Backend, _ *network) {
 		clock := clockOf()
 		b.UseClock(clock)
-		h := kept("slow", mustAcquire(t, b, lock("slow")))
+		h := hold("slow", mustAcquire(t, b, lock("slow")))
 		x := b.servers[0].talk.Load()
 		time.AfterFunc(time.Second, func() { x.end(reasonClosed) })
 		wantErr(t, b.ReleaseWithin(clock(), time.Minute, h), locker.ErrNotHeld)

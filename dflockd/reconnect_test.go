@@ -33,7 +33,7 @@ func TestCutAgainAndAgain(t *testing.T) {
 			if lost := told.told(); len(lost) > 0 {
 				t.Errorf("TTL %v: lost: %v", ttl, lost)
 			}
-			mustRelease(t, b, kept("k", g))
+			mustRelease(t, b, hold("k", g))
 		})
 	}
 }
@@ -68,7 +68,7 @@ func TestPauses(t *testing.T) {
 			if longest > c.most || longest < c.most/2 || len(seen) < 20 {
 				t.Errorf("TTL %v: %d different pauses up to %v, want them up to %v", c.ttl, len(seen), longest, c.most)
 			}
-			mustRelease(t, b, kept("k", g))
+			mustRelease(t, b, hold("k", g))
 		})
 	}
 }

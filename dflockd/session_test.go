@@ -31,9 +31,9 @@ func TestSessionGrantsAreKept(t *testing.T) {
 		if !errors.As(err, &held) || held.Holder != "me" || held.For != time.Minute {
 			t.Errorf("a try says %v", err)
 		}
-		mustRelease(t, b, kept("k", g))
+		mustRelease(t, b, hold("k", g))
 		s.expect(0, 0)
-		wantErr(t, b.Release(context.Background(), kept("k", g)), locker.ErrNotHeld)
+		wantErr(t, b.Release(context.Background(), hold("k", g)), locker.ErrNotHeld)
 		wantErr(t, g.Kept.Bind(l), locker.ErrNotHeld)
 		if told := l.told(); len(told) != 0 {
 			t.Errorf("released, and told %v", told)
@@ -55,7 +55,7 @@ func TestSessionCarriesWeightsLimitsAndFences(t *testing.T) {
 		req.Weight, req.Try, req.Fences = 1, true, 0
 		_, err := b.Acquire(context.Background(), req)
 		wantErr(t, err, locker.ErrLocked)
-		h := kept("rw", g)
+		h := hold("rw", g)
 		h.Kind = locker.Counting
 		mustRelease(t, b, h)
 		next := mustAcquire(t, b, req)
@@ -98,9 +98,9 @@ func TestSessionTickets(t *testing.T) {
 			t.Error(err)
 		}
 		s.expect(1, 1)
-		mustRelease(t, b, kept("k", g))
+		mustRelease(t, b, hold("k", g))
 		late := mustEnqueue(t, b, brief("k"), false)
-		mustRelease(t, b, kept("k", mustWait(t, third)))
+		mustRelease(t, b, hold("k", mustWait(t, third)))
 		time.Sleep(3 * time.Second) // its turn came, and its lease ran out
 		_, err = late.Wait(ctx)
 		wantErr(t, err, locker.ErrPlaceExpired)
@@ -121,15 +121,15 @@ func TestSessionRenewsByToken(t *testing.T) {
 		g := mustAcquire(t, b, brief("k"))
 		time.Sleep(100 * time.Millisecond)
 		before := b.clock()
-		if r := renewOnce(b, kept("k", g), time.Second, 1); r.Err != nil || r.Granted != time.Second {
+		if r := renewOnce(b, hold("k", g), time.Second, 1); r.Err != nil || r.Granted != time.Second {
 			t.Errorf("renewed for %v, %v", r.Granted, r.Err)
 		}
 		if since := g.Kept.Since(); since < before {
 			t.Errorf("it counts from %v, and was renewed at %v", since, before)
 		}
-		wantErr(t, renewOnce(b, kept("k", g), 0, 1).Err, locker.ErrInvalid)
-		mustRelease(t, b, kept("k", g))
-		wantErr(t, renewOnce(b, kept("k", g), time.Second, 1).Err, locker.ErrLost)
+		wantErr(t, renewOnce(b, hold("k", g), 0, 1).Err, locker.ErrInvalid)
+		mustRelease(t, b, hold("k", g))
+		wantErr(t, renewOnce(b, hold("k", g), time.Second, 1).Err, locker.ErrLost)
 	})
 }
 
@@ -168,7 +168,7 @@ func TestBindAfterTheLoss(t *testing.T) {
 		if len(l.told()) != 0 {
 			t.Error("told twice")
 		}
-		wantErr(t, renewOnce(b, kept("k", g), time.Second, 1).Err, locker.ErrLost)
+		wantErr(t, renewOnce(b, hold("k", g), time.Second, 1).Err, locker.ErrLost)
 	})
 }
 
@@ -190,12 +190,12 @@ func TestTenThousandWaitersOnOneConnection(t *testing.T) {
 					t.Errorf("fence %d after %d", g.Fence, last)
 				}
 				last = g.Fence
-				mustRelease(t, b, kept("k", g))
+				mustRelease(t, b, hold("k", g))
 			})
 		}
 		s.expect(1, waiters)
 		time.Sleep(time.Minute) // only beats
-		mustRelease(t, b, kept("k", first))
+		mustRelease(t, b, hold("k", first))
 		wg.Wait()
 		s.expect(0, 0)
 		if n := s.net.dialled(where); n != 1 {
@@ -215,14 +215,14 @@ func TestCancellingInASession(t *testing.T) {
 			go func() {
 				g, err := b.Acquire(ctx, lock("k"))
 				if err == nil {
-					mustRelease(t, b, kept("k", g))
+					mustRelease(t, b, hold("k", g))
 				}
 				ended <- err
 			}()
 			if i%3 > 0 {
 				synctest.Wait()
 			}
-			go other.Release(context.Background(), kept("k", g)) //nolint:errcheck // it is raced with
+			go other.Release(context.Background(), hold("k", g)) //nolint:errcheck // it is raced with
 			if i%3 > 1 {
 				cancel()
 			} else {

@@ -174,7 +174,7 @@ func scenario(s *sessions, b, other *Backend) {
 		return
 	}
 	time.Sleep(3 * time.Second) // beats
-	release(other, kept("b", theirs))
+	release(other, hold("b", theirs))
 	wg.Wait()
 	if mine.Fence <= theirs.Fence {
 		s.Errorf("fence %d after %d", mine.Fence, theirs.Fence)
@@ -185,7 +185,7 @@ func scenario(s *sessions, b, other *Backend) {
 	if lost := told.told(); len(lost) > 0 {
 		s.Errorf("lost: %v", lost)
 	}
-	release(b, kept("a", first))
-	release(b, kept("b", mine))
-	release(b, kept("c", third))
+	release(b, hold("a", first))
+	release(b, hold("b", mine))
+	release(b, hold("c", third))
 }

@@ -74,7 +74,7 @@ func TestAHalfOpenLinkCostsNoLease(t *testing.T) {
 						t.Errorf("TTL %v: %d dials", ttl, len(d.dials))
 					}
 					d.f.thaw()
-					mustRelease(t, b, kept("k", g))
+					mustRelease(t, b, hold("k", g))
 				})
 			}
 		}
@@ -86,7 +86,7 @@ func TestAHalfOpenLinkDelaysAWaitByLittle(t *testing.T) {
 	sessionBubble(t, func(s *sessions) {
 		d := &dark{s: s}
 		b := s.backendOver(d.dial)
-		mustRelease(t, b, kept("k", mustAcquire(t, b, lock("k"))))
+		mustRelease(t, b, hold("k", mustAcquire(t, b, lock("k"))))
 		time.Sleep(time.Minute)
 		d.f.freeze()
 		began := time.Now()
@@ -171,7 +171,7 @@ func TestAnOutage(t *testing.T) {
 		if len(l.told()) > 0 {
 			t.Errorf("told %v", l.told())
 		}
-		mustRelease(t, s.all[1], kept("k", theirs))
+		mustRelease(t, s.all[1], hold("k", theirs))
 		if o := <-long; o.err != nil {
 			t.Errorf("a wait with a TTL of a minute: %v", o.err)
 		}
@@ -198,8 +198,8 @@ func TestReleasingInAnOutage(t *testing.T) {
 		b.servers[0].talk.Load().cutForTest()
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
-		wantErr(t, b.Release(ctx, kept("k", g)), context.DeadlineExceeded)
-		wantErr(t, b.Release(ctx, kept("h", h)), context.DeadlineExceeded)
+		wantErr(t, b.Release(ctx, hold("k", g)), context.DeadlineExceeded)
+		wantErr(t, b.Release(ctx, hold("h", h)), context.DeadlineExceeded)
 		s.net.listen(where, serve)
 		began := time.Now()
 		mustAcquire(t, other, lock("k"))

@@ -97,12 +97,6 @@ func brief(key string) locker.Request {
 	return r
 }
 
-func kept(key string, g locker.Grant) locker.Hold {
-	h := hold(key, g)
-	h.Kept = g.Kept
-	return h
-}
-
 // A loser notes what it is told.
 type loser struct {
 	mu     sync.Mutex

@@ -47,7 +47,7 @@ func TestWaitingForAFrozenServer(t *testing.T) {
 func TestAnIdleSession(t *testing.T) {
 	sessionBubble(t, func(s *sessions) {
 		b := s.backend()
-		mustRelease(t, b, kept("k", mustAcquire(t, b, lock("k"))))
+		mustRelease(t, b, hold("k", mustAcquire(t, b, lock("k"))))
 		time.Sleep(10 * time.Minute)
 		if n := s.net.dialled(where); n != 1 {
 			t.Errorf("%d connections: it was not kept", n)

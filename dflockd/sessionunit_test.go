@@ -198,7 +198,7 @@ func TestTheSizeOfAHold(t *testing.T) {
 func TestAPairAllocatesTheGrantAlone(t *testing.T) {
 	b := overTCP(t)
 	allocs := testing.AllocsPerRun(2000, func() {
-		mustRelease(t, b, kept("k", mustAcquire(t, b, lock("k"))))
+		mustRelease(t, b, hold("k", mustAcquire(t, b, lock("k"))))
 	})
 	t.Logf("%v allocations, the server's among them", allocs)
 	if allocs > pairAllocations {
@@ -307,36 +307,14 @@ func TestCutsOverTCP(t *testing.T) {
 func BenchmarkSessionPairs(b *testing.B) {
 	for _, goroutines := range []int{1, 100} {
 		b.Run(fmt.Sprint("goroutines=", goroutines), func(b *testing.B) {
-			sessionPairs(b, goroutines, func(i int) string { return fmt.Sprint("key", i) })
+			pairs(b, goroutines, func(i int) string { return fmt.Sprint("key", i) }, overTCP(b))
 		})
 	}
 }
 
 // BenchmarkSessionContended is the same on one key, by 16 goroutines.
 func BenchmarkSessionContended(b *testing.B) {
-	sessionPairs(b, 16, func(int) string { return "key" })
-}
-
-func sessionPairs(b *testing.B, goroutines int, key func(int) string) {
-	be := overTCP(b)
-	b.ReportAllocs()
-	left := make(chan struct{}, b.N)
-	for range b.N {
-		left <- struct{}{}
-	}
-	close(left)
-	mustRelease(b, be, kept("warm", mustAcquire(b, be, lock("warm"))))
-	b.ResetTimer()
-	var wg sync.WaitGroup
-	for i := range goroutines {
-		wg.Go(func() {
-			key := key(i)
-			for range left {
-				mustRelease(b, be, kept(key, mustAcquire(b, be, lock(key))))
-			}
-		})
-	}
-	wg.Wait()
+	pairs(b, 16, func(int) string { return "key" }, overTCP(b))
 }
 
 func TestParametersAreListed(t *testing.T) {

@@ -12,13 +12,14 @@ import (
 
 	"github.com/distributed-go/distributed"
 	"github.com/distributed-go/distributed/codec"
+	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/locker"
 )
 
 // idleSeconds is above the 23 s after which a server closes a connection that
 // says nothing.
-var idleSeconds = newSize("idle", 27, 90, "seconds for which locks are held idle")
+var idleSeconds = size.New("idle", 27, 90, "seconds for which locks are held idle")
 
 // TestMeasureIdleHold holds locks whose renewals come much more rarely than the
 // server's read timeout, and does nothing else. Other tests run while they are
@@ -31,10 +32,10 @@ func TestMeasureIdleHold(t *testing.T) {
 	}
 	// Parallel pauses this test until those that are not have run; only then
 	// does the rest of the wait pass.
-	if !*full {
+	if !size.Full() {
 		t.Parallel()
 	}
-	time.Sleep(time.Until(began.Add(time.Duration(idleSeconds.get()) * time.Second)))
+	time.Sleep(time.Until(began.Add(time.Duration(idleSeconds.Get()) * time.Second)))
 
 	table := figures.NewTable("held idle, server", "TTL", "acquired", "idle s", "Check", "a second client's try", "renewal by token")
 	for _, server := range []string{"this project's", "stock"} {

@@ -12,11 +12,12 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/distributed-go/distributed"
+	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/internal/proc"
 )
 
-var cancels = newSize("cancels", 4000, 100_000, "acquisitions that are cancelled around their grant")
+var cancels = size.New("cancels", 4000, 100_000, "acquisitions that are cancelled around their grant")
 
 const (
 	// cancellers is the number of client processes.
@@ -40,7 +41,7 @@ func TestMeasureCancel(t *testing.T) {
 	must(t, err)
 	before := usage(t, s.Process, true)
 
-	n := cancels.get() / cancellers
+	n := cancels.Get() / cancellers
 	processes := make([]*proc.Process, cancellers)
 	for i := range processes {
 		processes[i] = proc.Start(t, "canceller", cancellerArgs{Addr: s.addr, Name: fmt.Sprint("process", i), Acquisitions: n}, nil)
@@ -142,7 +143,7 @@ func judgeCancels(t *testing.T, r cancelReport, grants int) {
 	for text, n := range r.Errors {
 		t.Errorf("%d times neither granted nor cancelled: %s", n, text)
 	}
-	if want := cancels.get() / cancellers * cancellers; r.Granted+r.Cancelled != want {
+	if want := cancels.Get() / cancellers * cancellers; r.Granted+r.Cancelled != want {
 		t.Errorf("%d were granted and %d cancelled, want %d together", r.Granted, r.Cancelled, want)
 	}
 	// A test that never hits the instant shows nothing.

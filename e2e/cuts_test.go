@@ -13,11 +13,12 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed/e2e/internal/proxy"
+	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/internal/figures"
 )
 
 var (
-	cuts     = newSize("cuts", 100, 1000, "rounds in which a connection is cut; at full size at least one for every byte and way to cut")
+	cuts     = size.New("cuts", 100, 1000, "rounds in which a connection is cut; at full size at least one for every byte and way to cut")
 	cutsSeed = flag.Uint64("cuts-seed", 0, "what the random parts of the cuts follow from; 0 is a new one each time")
 )
 
@@ -52,7 +53,7 @@ func TestMeasureCuts(t *testing.T) {
 	}()
 	began := time.Now()
 	ground := survey(t, s)
-	plans := ground.plans(rand.New(rand.NewPCG(seed, 0)), cuts.get())
+	plans := ground.plans(rand.New(rand.NewPCG(seed, 0)), cuts.Get())
 	results := make([]cutResult, cutLanes)
 	lanes := make([]*cutLane, cutLanes)
 	var wg sync.WaitGroup
@@ -124,7 +125,7 @@ func survey(t *testing.T, s *lockServer) (g cutGround) {
 // size at least one for each byte and way.
 func (g cutGround) plans(r *rand.Rand, n int) (plans [][]proxy.Cut) {
 	all := cutWays * (g.up + g.down + g.backUp + g.backDown)
-	if *full {
+	if size.Full() {
 		n = max(n, all)
 	}
 	shift := r.IntN(all)

@@ -15,11 +15,12 @@ import (
 	"github.com/distributed-go/distributed"
 	"github.com/distributed-go/distributed/e2e/internal/overlap"
 	"github.com/distributed-go/distributed/e2e/internal/proxy"
+	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/locker"
 )
 
-var stormCuts = newSize("storm-cuts", 3, 40, "cuts of the connection of each client while they fight for keys")
+var stormCuts = size.New("storm-cuts", 3, 40, "cuts of the connection of each client while they fight for keys")
 
 const (
 	// stormClients have a connection each, and stormTasks goroutines each.
@@ -55,7 +56,7 @@ func TestMeasureCutStorm(t *testing.T) {
 	var cutting sync.WaitGroup
 	for _, p := range storm.proxies {
 		cutting.Go(func() {
-			for range stormCuts.get() {
+			for range stormCuts.Get() {
 				time.Sleep(stormGap + rand.N(stormGap/2)) // real time, as all of this
 				p.Cut(proxy.How(rand.IntN(3)), max(0, rand.N(100*time.Millisecond)-50*time.Millisecond))
 			}
@@ -88,7 +89,7 @@ func TestMeasureCutStorm(t *testing.T) {
 	}
 	table := figures.NewTable("cut while fighting", "cuts", "holds", "cancelled", "leases lost and other errors", "overlaps, fences that did not grow",
 		"left at the server", "s")
-	table.Row(fmt.Sprintf("%d clients, %d goroutines each, %d keys", stormClients, stormTasks, stormKeys), stormClients*stormCuts.get(), holds, storm.cancelled,
+	table.Row(fmt.Sprintf("%d clients, %d goroutines each, %d keys", stormClients, stormTasks, stormKeys), stormClients*stormCuts.Get(), holds, storm.cancelled,
 		len(storm.problems), conflicts, holders+waiters, took.Seconds())
 	show(t, table)
 }

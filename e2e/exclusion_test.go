@@ -15,13 +15,14 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/distributed-go/distributed/e2e/internal/overlap"
+	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/internal/proc"
 )
 
 var (
-	increments = newSize("increments", 50, 3000, "increments by each goroutine of each worker process")
-	kills      = newSize("kills", 10, 100, "holders to kill")
+	increments = size.New("increments", 50, 3000, "increments by each goroutine of each worker process")
+	kills      = size.New("kills", 10, 100, "holders to kill")
 )
 
 const (
@@ -40,7 +41,7 @@ func TestMeasureExclusion(t *testing.T) {
 	for range workers {
 		e.workers = append(e.workers, e.start())
 	}
-	n := increments.get()
+	n := increments.Get()
 	began := time.Now()
 	must(t, e.all("increment", n))
 	took := time.Since(began)
@@ -51,7 +52,7 @@ func TestMeasureExclusion(t *testing.T) {
 	}
 
 	must(t, e.all("go", struct{}{}))
-	for i := range kills.get() {
+	for i := range kills.Get() {
 		e.killHolder()
 		if i%2 == 0 {
 			e.killAny()

@@ -12,12 +12,13 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed"
+	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/internal/proc"
 	"github.com/distributed-go/distributed/locker"
 )
 
-var frozenHolders = newSize("frozen-holders", 10, 200, "holders to stop with SIGSTOP, some for longer than their TTL")
+var frozenHolders = size.New("frozen-holders", 10, 200, "holders to stop with SIGSTOP, some for longer than their TTL")
 
 const (
 	frozenTTL = time.Second
@@ -38,7 +39,7 @@ func TestMeasureHolderFrozen(t *testing.T) {
 		slots = make(chan struct{}, frozenAtOnce)
 		wg    sync.WaitGroup
 	)
-	for i := range frozenHolders.get() {
+	for i := range frozenHolders.Get() {
 		slots <- struct{}{}
 		b := proc.Start(t, "believer", believerArgs{URL: s.url(), Key: fmt.Sprint("frozen-", i)}, nil)
 		wg.Go(func() {

@@ -12,14 +12,15 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed"
+	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/internal/proc"
 	"github.com/distributed-go/distributed/locker"
 )
 
 var (
-	deaths = newSize("deaths", 20, 1000, "holders to kill one after the other, whose death the server can see")
-	unseen = newSize("unseen-deaths", 30, 1000, "leases whose holders are killed without the server seeing it")
+	deaths = size.New("deaths", 20, 1000, "holders to kill one after the other, whose death the server can see")
+	unseen = size.New("unseen-deaths", 30, 1000, "leases whose holders are killed without the server seeing it")
 )
 
 const (
@@ -46,7 +47,7 @@ func TestMeasureKillHandOver(t *testing.T) {
 
 	w := newKillWatch(t, s)
 	var seen figures.Sample
-	for range deaths.get() {
+	for range deaths.Get() {
 		h := w.hold(s.url(), time.Minute, []string{"seen"})
 		w.await(h)
 		seen = append(seen, w.kill(h)...)
@@ -199,7 +200,7 @@ func (w *killWatch) unseen(url string) figures.Sample {
 	var all []*doomed
 	for i := range unseenHolders {
 		var keys []string
-		for k := range unseen.get() / unseenHolders {
+		for k := range unseen.Get() / unseenHolders {
 			keys = append(keys, fmt.Sprintf("unseen-%d-%d", i, k))
 		}
 		all = append(all, w.hold(url, unseenTTL, keys))

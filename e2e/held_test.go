@@ -11,14 +11,15 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed"
+	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/internal/proc"
 	"github.com/distributed-go/distributed/locker"
 )
 
 var (
-	heldLocks = newSize("held", 1000, 10_000, "locks that one client holds at once")
-	heldMost  = newSize("held-most", 0, 1_000_000, "leases that it holds in a further run")
+	heldLocks = size.New("held", 1000, 10_000, "locks that one client holds at once")
+	heldMost  = size.New("held-most", 0, 1_000_000, "leases that it holds in a further run")
 )
 
 const (
@@ -38,9 +39,9 @@ func TestMeasureHeld(t *testing.T) {
 	table := figures.NewTable("held at once", "locks", "taken in s", "released in s", "sockets", "goroutines before", "while held",
 		"client B/lock", "server B/lock")
 	for _, what := range []string{"leases of Client.Acquire", "Mutexes"} {
-		measureHeld(t, table, what, heldLocks.get())
+		measureHeld(t, table, what, heldLocks.Get())
 	}
-	if n := heldMost.get(); n > 0 {
+	if n := heldMost.Get(); n > 0 {
 		measureHeld(t, table, "leases of Client.Acquire", n)
 	}
 	show(t, table)

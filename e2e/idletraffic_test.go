@@ -7,11 +7,12 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed/e2e/internal/proxy"
+	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/internal/proc"
 )
 
-var trafficSeconds = newSize("traffic", 8, 30, "seconds for which idle traffic is counted")
+var trafficSeconds = size.New("traffic", 8, 30, "seconds for which idle traffic is counted")
 
 const (
 	// fewHeld is what many locks are compared with.
@@ -24,12 +25,12 @@ const (
 // TestMeasureIdleTraffic counts the bytes that go over while few and many locks
 // are held and nothing is done with them: as many for many as for few.
 func TestMeasureIdleTraffic(t *testing.T) {
-	if !*full {
+	if !size.Full() {
 		t.Parallel()
 	}
 	s := startServer(t)
-	few, many := holdThroughProxy(t, s, fewHeld, trafficTTL), holdThroughProxy(t, s, heldLocks.get(), trafficTTL)
-	window := time.Duration(trafficSeconds.get()) * time.Second
+	few, many := holdThroughProxy(t, s, fewHeld, trafficTTL), holdThroughProxy(t, s, heldLocks.Get(), trafficTTL)
+	window := time.Duration(trafficSeconds.Get()) * time.Second
 	began := time.Now()
 	time.Sleep(window) // real time, and of other processes
 

@@ -13,13 +13,14 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed"
+	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/locker"
 )
 
 var (
-	killRuns    = newSize("kill-runs", 8, 20, "servers to kill under a holder")
-	freezeRuns  = newSize("freeze-runs", 1, 5, "servers to stop for each TTL and kind, at once")
+	killRuns    = size.New("kill-runs", 8, 20, "servers to kill under a holder")
+	freezeRuns  = size.New("freeze-runs", 1, 5, "servers to stop for each TTL and kind, at once")
 	longestLoss = 5 * time.Second
 )
 
@@ -27,7 +28,7 @@ var (
 // What matters for exclusion is Check, which gets none of it; a machine that runs
 // other tests at the same time, with the race detector, wakes goroutines late.
 func slack() time.Duration {
-	if *full {
+	if size.Full() {
 		return 50 * time.Millisecond
 	}
 	return time.Second
@@ -45,7 +46,7 @@ func TestMeasureLossKilled(t *testing.T) {
 	table := figures.NewTable("server killed, until Lost closes", "runs", "median ms", "least", "greatest")
 	for _, again := range []bool{false, true} {
 		var took figures.Sample
-		for range killRuns.get() {
+		for range killRuns.Get() {
 			took = append(took, ms(killUnderHolder(t, again)))
 		}
 		what := "base protocol"
@@ -103,7 +104,7 @@ func killUnderHolder(t *testing.T, session bool) time.Duration {
 // than its deadline.
 func TestMeasureLossByDeadline(t *testing.T) {
 	ttls := []time.Duration{time.Second}
-	if *full {
+	if size.Full() {
 		ttls = append(ttls, 4*time.Second, 10*time.Second)
 	}
 	kinds := []struct {
@@ -127,7 +128,7 @@ func TestMeasureLossByDeadline(t *testing.T) {
 	for _, k := range kinds {
 		for _, ttl := range ttls {
 			g := group{what: k.what, ttl: ttl}
-			for range freezeRuns.get() {
+			for range freezeRuns.Get() {
 				h := acquireToFreeze(t, ttl, k.url)
 				h.stop = k.stop
 				g.holds = append(g.holds, h)

@@ -4,8 +4,6 @@ package e2e
 
 import (
 	"context"
-	"flag"
-	"fmt"
 	"log/slog"
 	"net"
 	"testing"
@@ -34,30 +32,6 @@ func TestMain(m *testing.M) {
 		"worker":    workerRole,
 	})
 	leaktest.Main(m)
-}
-
-var full = flag.Bool("full", false, "measure at full size")
-
-// A size is how much of something a test does: little by default, what is worth
-// measuring with -full, and what its own flag says if that is given.
-type size struct {
-	flag        *int
-	small, full int
-}
-
-func newSize(name string, small, full int, usage string) size {
-	usage = fmt.Sprintf("%s; 0 is %d, or %d with -full", usage, small, full)
-	return size{flag: flag.Int(name, 0, usage), small: small, full: full}
-}
-
-func (s size) get() int {
-	switch {
-	case *s.flag != 0:
-		return *s.flag
-	case *full:
-		return s.full
-	}
-	return s.small
 }
 
 // A lockServer is a lock server in a process of its own.

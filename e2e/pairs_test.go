@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed"
+	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/internal/echo"
 	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/internal/measure"
@@ -17,9 +18,9 @@ import (
 )
 
 var (
-	oneRounds  = newSize("one-rounds", 2, 400, "turns of one goroutine, 50 pairs for each contestant")
-	manyRounds = newSize("many-rounds", 2, 40, "turns of 100 goroutines")
-	manyMillis = newSize("many-ms", 20, 150, "milliseconds for each contestant in a turn of many goroutines")
+	oneRounds  = size.New("one-rounds", 2, 400, "turns of one goroutine, 50 pairs for each contestant")
+	manyRounds = size.New("many-rounds", 2, 40, "turns of 100 goroutines")
+	manyMillis = size.New("many-ms", 20, 150, "milliseconds for each contestant in a turn of many goroutines")
 )
 
 const (
@@ -39,7 +40,7 @@ const (
 // fight for one key. It is the core of what dlock bench measures, between
 // processes of their own and as a part of the tests.
 func TestMeasurePairs(t *testing.T) {
-	d := time.Duration(manyMillis.get()) * time.Millisecond
+	d := time.Duration(manyMillis.Get()) * time.Millisecond
 	one := func(pair measure.Pair) turn {
 		return func(ctx context.Context) (measure.Block, error) { return measure.One(ctx, onePairs, pair) }
 	}
@@ -47,14 +48,14 @@ func TestMeasurePairs(t *testing.T) {
 		return func(ctx context.Context) (measure.Block, error) { return measure.Many(ctx, d, pairs) }
 	}
 	t.Run("One", func(t *testing.T) {
-		inTurns(t, oneRounds.get(), (*measure.Block).Typical,
+		inTurns(t, oneRounds.Get(), (*measure.Block).Typical,
 			locks(t, "Mutex, Lock + Unlock", func(ms []*distributed.Mutex) turn { return one(pairOf(ms[0])) }),
 			echoes(t, "echo", 1, func(ps []measure.Pair) turn { return one(ps[0]) }),
 			echoes(t, "echo, second copy", 1, func(ps []measure.Pair) turn { return one(ps[0]) }))
 	})
 	t.Run("Many", func(t *testing.T) {
 		each := func(ps []measure.Pair) turn { return all(ps...) }
-		inTurns(t, manyRounds.get(), (*measure.Block).Rate,
+		inTurns(t, manyRounds.Get(), (*measure.Block).Rate,
 			locks(t, "Mutex, a key each", func(ms []*distributed.Mutex) turn {
 				var pairs []measure.Pair
 				for _, m := range ms {
@@ -67,7 +68,7 @@ func TestMeasurePairs(t *testing.T) {
 	t.Run("OneKey", func(t *testing.T) {
 		alone := func(ps []measure.Pair) turn { return all(ps...) }
 		c := fighters(t, d)
-		inTurns(t, manyRounds.get(), (*measure.Block).Rate, c, echoes(t, "echo, one goroutine", 1, alone), echoes(t, "echo, second copy", 1, alone))
+		inTurns(t, manyRounds.Get(), (*measure.Block).Rate, c, echoes(t, "echo, one goroutine", 1, alone), echoes(t, "echo, second copy", 1, alone))
 		changes := c.Of(func(b *measure.Block) float64 { return float64(b.Changes) }).Sum()
 		holds := c.Of(func(b *measure.Block) float64 { return b.Shares.Sum() }).Sum()
 		t.Logf("owner changes: %.1f %% of all holds; shares, max/min: %s", 100*changes/holds, figures.Number(c.Fairness()))

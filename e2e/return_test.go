@@ -7,10 +7,11 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed/e2e/internal/proxy"
+	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/internal/figures"
 )
 
-var returns = newSize("returns", 3, 5, "cuts of the connection of a client that holds many locks")
+var returns = size.New("returns", 3, 5, "cuts of the connection of a client that holds many locks")
 
 // returnTTL is long enough for a million locks to be confirmed one by one.
 const returnTTL = 30 * time.Second
@@ -20,8 +21,8 @@ const returnTTL = 30 * time.Second
 // lost.
 func TestMeasureReturn(t *testing.T) {
 	table := figures.NewTable("cut while many are held", "cuts", "answer to the next request after ms, median", "latest", "bytes/lock up", "down", "lost")
-	sizes := []int{fewHeld, heldLocks.get()}
-	if n := heldMost.get(); n > 0 {
+	sizes := []int{fewHeld, heldLocks.Get()}
+	if n := heldMost.Get(); n > 0 {
 		sizes = append(sizes, n)
 	}
 	for _, n := range sizes {
@@ -35,7 +36,7 @@ func measureReturn(t *testing.T, table *figures.Table, n int) {
 	s := startServer(t)
 	k := holdThroughProxy(t, s, n, returnTTL)
 	var took, up, down figures.Sample
-	for i := range returns.get() {
+	for i := range returns.Get() {
 		before := k.proxy.Counts()
 		k.proxy.Cut(proxy.How(i%2), 0)
 		began := time.Now()
@@ -48,5 +49,5 @@ func measureReturn(t *testing.T, table *figures.Table, n int) {
 	}
 	var released time.Duration
 	must(t, k.Call(t.Context(), "release", struct{}{}, &released))
-	table.Row(n, returns.get(), took.Median(), took.Quantile(1), up.Median(), down.Median(), 0)
+	table.Row(n, returns.Get(), took.Median(), took.Quantile(1), up.Median(), down.Median(), 0)
 }

@@ -13,11 +13,12 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed/e2e/internal/proxy"
+	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/locker"
 )
 
-var silences = newSize("silences", 6, 60, "connections that go dead without a word, and pauses of servers, at once")
+var silences = size.New("silences", 6, 60, "connections that go dead without a word, and pauses of servers, at once")
 
 const (
 	// silentTTL is the TTL of what is held and waited for meanwhile.
@@ -31,11 +32,11 @@ const (
 // stop for a while, both for shorter than half the TTL, and sees that neither
 // costs a lease or a place in a queue.
 func TestMeasureSilence(t *testing.T) {
-	if !*full {
+	if !size.Full() {
 		t.Parallel()
 	}
 	table := figures.NewTable("silence", "runs", "TTL", "new connection after s, median", "latest", "leases lost", "places lost")
-	dead, paused := make([]silence, silences.get()), make([]silence, silences.get())
+	dead, paused := make([]silence, silences.Get()), make([]silence, silences.Get())
 	for i := range dead {
 		dead[i], paused[i] = newSilence(t), newSilence(t)
 	}
@@ -131,7 +132,7 @@ func TestMeasureCutHello(t *testing.T) {
 	observer := open(t, s.url())
 	up, down := helloBytes(t, s)
 	step := 7
-	if *full {
+	if size.Full() {
 		step = 1
 	}
 	table := figures.NewTable("cut in the first hello", "clients", "acquired", "in session mode then")

@@ -13,12 +13,13 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed"
+	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/internal/proc"
 	"github.com/distributed-go/distributed/locker"
 )
 
-var waits = newSize("waits", 1000, 10_000, "goroutines that wait for one key over one connection")
+var waits = size.New("waits", 1000, 10_000, "goroutines that wait for one key over one connection")
 
 // TestMeasureWaiters has very many goroutines of one client wait for one key, and
 // sees that they are served in their order: all of them, and those that are left
@@ -29,7 +30,7 @@ func TestMeasureWaiters(t *testing.T) {
 	for _, cancelled := range []bool{false, true} {
 		s := startServer(t)
 		observer := open(t, s.url())
-		n := waits.get()
+		n := waits.Get()
 		p := proc.Start(t, "crowd", crowdArgs{URL: s.url(), Waits: n}, nil)
 		var r crowdReport
 		must(t, p.Call(t.Context(), "run", cancelled, &r))

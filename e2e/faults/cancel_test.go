@@ -7,10 +7,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/internal/figures"
 )
 
-var giveUps = newSize("give-ups", 1000, 20_000, "acquisitions to give up around their grant, with each protocol")
+var giveUps = size.New("give-ups", 1000, 20_000, "acquisitions to give up around their grant, with each protocol")
 
 const (
 	cancelTTL      = time.Minute // so that nothing just runs out
@@ -40,7 +41,7 @@ func TestGiveUp(t *testing.T) {
 				})
 			}
 			var sum workerReport
-			for sum.GivenUp < giveUps.get() && r.ctx.Err() == nil {
+			for sum.GivenUp < giveUps.Get() && r.ctx.Err() == nil {
 				time.Sleep(50 * time.Millisecond) // real time: other processes go on
 				sum = r.sum("report", players)
 			}

@@ -8,10 +8,11 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed/e2e/internal/proxy"
+	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/internal/figures"
 )
 
-var disturbances = newSize("disturbances", 100, 1000, "cuts, silences, delays and kills under load, at random")
+var disturbances = size.New("disturbances", 100, 1000, "cuts, silences, delays and kills under load, at random")
 
 const (
 	cutTTL = time.Second
@@ -27,7 +28,7 @@ const (
 func TestCutClients(t *testing.T) {
 	beside(t)
 	c := &cutting{rig: newRig(t, serverConfig{}), lasting: make(chan *player, cutLanes)}
-	c.left.Store(int64(disturbances.get()))
+	c.left.Store(int64(disturbances.Get()))
 	lanes := make([]int, cutLanes)
 	proxies := make([]*proxy.Proxy, cutLanes)
 	for i := range lanes {

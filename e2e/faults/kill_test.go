@@ -9,12 +9,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/internal/figures"
 )
 
 var (
-	kills    = newSize("kills", 100, 10_000, "holders to kill with SIGKILL, without and then with the proof of death")
-	killKeys = newSize("kill-keys", 50, 100, "keys whose holders are killed")
+	kills    = size.New("kills", 100, 10_000, "holders to kill with SIGKILL, without and then with the proof of death")
+	killKeys = size.New("kill-keys", 50, 100, "keys whose holders are killed")
 )
 
 const (
@@ -38,10 +39,10 @@ func TestKillHolders(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			k := &killing{rig: newRig(t, serverConfig{}), proof: proof}
-			k.left.Store(int64(kills.get()))
+			k.left.Store(int64(kills.Get()))
 			began := time.Now()
 			v, took := k.run()
-			table.Row(name, killTTL, len(k.deaths), killKeys.get(), v.count-len(k.deaths), len(v.found), took.Median(), took.Quantile(0.99), took.Quantile(1),
+			table.Row(name, killTTL, len(k.deaths), killKeys.Get(), v.count-len(k.deaths), len(v.found), took.Median(), took.Quantile(0.99), took.Quantile(1),
 				float64(len(k.deaths))/time.Since(began).Seconds())
 			report(t, v.found)
 		})
@@ -67,7 +68,7 @@ func (k *killing) died(d death) {
 
 func (k *killing) run() (verdict, figures.Sample) {
 	k.t.Helper()
-	keys := keysOf("kill", killKeys.get())
+	keys := keysOf("kill", killKeys.Get())
 	loads := make([]*player, 2)
 	for i := range loads {
 		loads[i] = k.mustStart(workerArgs{

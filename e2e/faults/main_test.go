@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed"
+	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/internal/leaktest"
 	"github.com/distributed-go/distributed/internal/proc"
@@ -29,7 +30,6 @@ func TestMain(m *testing.M) {
 }
 
 var (
-	full  = flag.Bool("full", false, "run the campaigns at full size")
 	only  = flag.String("only", "", "run the mutants whose names this regular expression matches")
 	limit = flag.Duration("limit", 10*time.Minute, "when to give a campaign up")
 	seed  = flag.Uint64("seed", 0, "what everything random follows from, but for what the machine does; 0 is a new one each time")
@@ -38,33 +38,11 @@ var (
 // noContext is for what nothing ends early.
 var noContext = context.Background()
 
-// A size is how much of something a campaign does: little by default, all of it
-// with -full, and what its own flag says if that is given.
-type size struct {
-	flag        *int
-	small, full int
-}
-
-func newSize(name string, small, full int, usage string) size {
-	usage = fmt.Sprintf("%s; 0 is %d, or %d with -full", usage, small, full)
-	return size{flag: flag.Int(name, 0, usage), small: small, full: full}
-}
-
-func (s size) get() int {
-	switch {
-	case *s.flag != 0:
-		return *s.flag
-	case *full:
-		return s.full
-	}
-	return s.small
-}
-
 // beside lets a small campaign run beside the others, since all of them mostly
 // wait. At full size each has the machine for itself.
 func beside(t *testing.T) {
 	t.Helper()
-	if !*full {
+	if !size.Full() {
 		t.Parallel()
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/internal/figures"
 )
 
@@ -60,7 +61,7 @@ func TestMutants(t *testing.T) {
 	table := figures.NewTable("planted bug", "campaign", "caught by", "attempt", "s")
 	caught, tried := 0, 0
 	for i, m := range mutants {
-		if *only != "" && !regexp.MustCompile(*only).MatchString(m.name) || *only == "" && !*full && i > 0 {
+		if *only != "" && !regexp.MustCompile(*only).MatchString(m.name) || *only == "" && !size.Full() && i > 0 {
 			continue
 		}
 		tried++

@@ -11,14 +11,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/internal/figures"
 )
 
 var (
-	restarts      = newSize("restarts", 2, 200, "servers with a data directory to kill")
-	emptyRestarts = newSize("empty-restarts", 2, 20, "servers without one to kill")
-	liveHolds     = newSize("live-holds", 50, 500, "holds that go on over each restart")
-	restartMillis = newSize("restart-ms", 2000, 1000, "TTL of all leases over restarts, in milliseconds: small campaigns run beside others")
+	restarts      = size.New("restarts", 2, 200, "servers with a data directory to kill")
+	emptyRestarts = size.New("empty-restarts", 2, 20, "servers without one to kill")
+	liveHolds     = size.New("live-holds", 50, 500, "holds that go on over each restart")
+	restartMillis = size.New("restart-ms", 2000, 1000, "TTL of all leases over restarts, in milliseconds: small campaigns run beside others")
 )
 
 const (
@@ -28,7 +29,7 @@ const (
 	lingering = 100 * time.Millisecond
 )
 
-func restartTTL() time.Duration { return time.Duration(restartMillis.get()) * time.Millisecond }
+func restartTTL() time.Duration { return time.Duration(restartMillis.Get()) * time.Millisecond }
 
 // TestKillServer kills servers with a data directory under their holders and
 // starts them again. Live holds keep their fences; nobody is granted anything
@@ -37,14 +38,14 @@ func restartTTL() time.Duration { return time.Duration(restartMillis.get()) * ti
 func TestKillServer(t *testing.T) {
 	beside(t)
 	r := newRestarting(t, serverConfig{DataDir: filepath.Join(t.TempDir(), "data"), MaxGrace: restartTTL()})
-	live := r.hold(liveHolds.get())
+	live := r.hold(liveHolds.Get())
 	wants := r.fences(live)
 	var (
 		found  []violation
 		deaths []death
 		kept   int
 	)
-	for range restarts.get() {
+	for range restarts.Get() {
 		deaths = append(deaths, r.killBoth()...)
 		time.Sleep(restartTTL() + 3*restartTTL()/10) // real time: grace, and a little of what comes after
 		got := r.fences(live)
@@ -63,7 +64,7 @@ func TestKillServer(t *testing.T) {
 	v.found = slices.Concat(v.found, found, late, early)
 	table := figures.NewTable("server killed, with a data directory", "TTL", "kills", "live holds", "kept their fences", "grants before the end of the grace",
 		"first grant of each free key after it ms, median", "p99", "greatest", "keys of the dead", "their next holder after ms, median", "greatest", "violations")
-	table.Row("grace as long as the TTL", restartTTL(), restarts.get(), liveHolds.get(), kept, len(early), after.Median(), after.Quantile(0.99), after.Quantile(1),
+	table.Row("grace as long as the TTL", restartTTL(), restarts.Get(), liveHolds.Get(), kept, len(early), after.Median(), after.Quantile(0.99), after.Quantile(1),
 		len(took), figures.Sample(took).Median(), figures.Sample(took).Quantile(1), len(v.found))
 	show(t, table)
 	report(t, v.found)
@@ -75,9 +76,9 @@ func TestKillServer(t *testing.T) {
 func TestKillServerWithoutDirectory(t *testing.T) {
 	beside(t)
 	r := newRestarting(t, serverConfig{})
-	live := r.hold(liveHolds.get())
+	live := r.hold(liveHolds.Get())
 	var told figures.Sample
-	for range emptyRestarts.get() {
+	for range emptyRestarts.Get() {
 		held := r.held()
 		r.killBoth()
 		time.Sleep(restartTTL()) // real time: until all that were held have ended, one way or the other
@@ -95,7 +96,7 @@ func TestKillServerWithoutDirectory(t *testing.T) {
 	}
 	table := figures.NewTable("server killed, without a data directory", "TTL", "kills", "holds that were told", "after the server was back ms, median", "p99", "greatest",
 		"overlaps until then", "stale writes refused", "accepted", "violations")
-	table.Row("nothing survives", restartTTL(), emptyRestarts.get(), len(told), told.Median(), told.Quantile(0.99), told.Quantile(1), overlaps, v.writes.StaleRefused,
+	table.Row("nothing survives", restartTTL(), emptyRestarts.Get(), len(told), told.Median(), told.Quantile(0.99), told.Quantile(1), overlaps, v.writes.StaleRefused,
 		v.writes.StaleAccepted, len(found))
 	show(t, table)
 	report(t, found)

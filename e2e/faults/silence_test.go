@@ -8,11 +8,12 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed/e2e/internal/proxy"
+	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/internal/figures"
 )
 
 var (
-	silences   = newSize("silences", 16, 200, "holders whose connections go silent until another holds")
+	silences   = size.New("silences", 16, 200, "holders whose connections go silent until another holds")
 	silenceTTL = flag.Duration("silence-ttl", time.Second, "TTL of those")
 )
 
@@ -31,7 +32,7 @@ const (
 // millisecond.
 func TestSilenceHolders(t *testing.T) {
 	beside(t)
-	s := &silence{rig: newRig(t, serverConfig{}), rounds: (silences.get() + silenceKeys - 1) / silenceKeys}
+	s := &silence{rig: newRig(t, serverConfig{}), rounds: (silences.Get() + silenceKeys - 1) / silenceKeys}
 	lanes := make([]silentLane, silenceKeys)
 	for i, key := range keysOf("silence", len(lanes)) {
 		lanes[i] = silentLane{key: key, proxy: proxy.Start(t, s.server.Addr)}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/internal/figures"
 )
 
@@ -47,7 +48,7 @@ func TestNamespaces(t *testing.T) {
 	must(t, err)
 	players = append(players, far)
 	lost, ways := 0, [][2]bool{{true, true}, {true, false}, {false, true}}
-	if !*full {
+	if !size.Full() {
 		ways = ways[:1]
 	}
 	for _, ways := range ways {

@@ -10,12 +10,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/internal/figures"
 )
 
 var (
-	stops    = newSize("stops", 12, 1000, "holders to stop with SIGSTOP for longer than their TTL")
-	stopKeys = newSize("stop-keys", 6, 30, "keys that three processes each fight for, of which one is stopped at a time")
+	stops    = size.New("stops", 12, 1000, "holders to stop with SIGSTOP for longer than their TTL")
+	stopKeys = size.New("stop-keys", 6, 30, "keys that three processes each fight for, of which one is stopped at a time")
 )
 
 const stopTTL = time.Second
@@ -31,8 +32,8 @@ func TestStopHolders(t *testing.T) {
 	for name, suffix := range map[string]string{"session mode": "", "base protocol": "&session=0"} {
 		t.Run(name, func(t *testing.T) {
 			s := &stopping{rig: newRig(t, serverConfig{}), suffix: suffix}
-			s.left.Store(int64(stops.get()+1) / 2)
-			each(s.rig, keysOf("stop", stopKeys.get()), s.fight)
+			s.left.Store(int64(stops.Get()+1) / 2)
+			each(s.rig, keysOf("stop", stopKeys.Get()), s.fight)
 			v := s.judge(stopTTL + 10*time.Second)
 			held, woken := s.woken(v)
 			v.found = append(v.found, woken...)
