@@ -3,7 +3,6 @@ package server_test
 import (
 	"bytes"
 	"fmt"
-	"io"
 	"net"
 	"path/filepath"
 	"runtime"
@@ -105,8 +104,7 @@ func echo(l net.Listener) error {
 // A data directory adds nothing to it.
 func TestSessionPairsAllocateTheLeaseAlone(t *testing.T) {
 	pairsAllocateTheLeaseAlone(t, server.Config{})
-	// Not with a data directory: one answer in some hundred thousand never comes
-	// there, for a reason that has not been found yet.
+	pairsAllocateTheLeaseAlone(t, server.Config{DataDir: filepath.Join(t.TempDir(), "data")})
 }
 
 func pairsAllocateTheLeaseAlone(t *testing.T, cfg server.Config) {
@@ -162,7 +160,7 @@ type pairs struct {
 }
 
 func newPairs(nc net.Conn, keys int) *pairs {
-	c := &pairs{nc: nc, keys: keys, id: 1_000_000, in: make([]byte, 16<<10)}
+	c := &pairs{nc: nc, keys: keys, id: 1_000_000, tokens: make([]byte, 32*keys), in: make([]byte, 16<<10)}
 	for i := range keys {
 		c.names = append(c.names, fmt.Sprintf("orders/%027d", i))
 	}
@@ -174,7 +172,6 @@ func (c *pairs) round(b testing.TB) {
 	for _, name := range c.names {
 		c.request(" l\n", name, []byte("- 30"))
 	}
-	c.tokens = c.tokens[:0]
 	c.exchange(b, true)
 	c.out = c.out[:0]
 	for i, name := range c.names {
@@ -207,17 +204,24 @@ func (c *pairs) exchange(b testing.TB, grants bool) {
 			if i < 0 {
 				break
 			}
-			if grants {
-				if at := bytes.Index(rest[:i], []byte(" ok ")); at >= 0 {
-					c.tokens = append(c.tokens, rest[at+4:at+36]...)
-				}
-			}
+			c.answer(b, rest[:i], grants)
 			rest = rest[i+1:]
 			answers++
 		}
 		have = copy(c.in, rest)
 	}
-	if grants && len(c.tokens) != 32*c.keys {
-		b.Fatal(io.ErrUnexpectedEOF)
+}
+
+// answer keeps the token of a grant where its key is: answers come in any order,
+// and with a data directory the first ones do not come in that of the requests.
+func (c *pairs) answer(b testing.TB, line []byte, grant bool) {
+	id, status, _ := bytes.Cut(line, []byte(" "))
+	n, err := strconv.ParseUint(string(id), 10, 64)
+	i := int(n) - int(c.id) + c.keys - 1 //nolint:gosec // which of the latest requests it was
+	switch {
+	case err != nil || i < 0 || i >= c.keys || !bytes.HasPrefix(status, []byte("ok")):
+		b.Fatalf("answered %q", line)
+	case grant:
+		copy(c.tokens[32*i:32*i+32], status[len("ok "):])
 	}
 }
