@@ -70,6 +70,15 @@ var (
 	// lease ran out before it was collected.
 	ErrPlaceExpired = errors.New("place in the queue expired")
 
+	// ErrNoValue says that nothing is stored under a key.
+	ErrNoValue = errors.New("no value")
+
+	// ErrTooLarge says that a value has more bytes than the backend takes.
+	ErrTooLarge = errors.New("value too large")
+
+	// ErrFull says that the backend has no room for more values.
+	ErrFull = errors.New("no room for more values")
+
 	// ErrAuth says that the backend refused the credentials, or wants some, or
 	// that its own are not trusted.
 	ErrAuth = errors.New("authentication refused")
