@@ -82,6 +82,11 @@ type Config struct {
 	// server with one must be ended by Shutdown or Close. Empty is none: a restart
 	// then loses all leases, and fences grow by the wall clock.
 	DataDir string
+	// DataDirMustExist makes New fail unless a server was started on DataDir
+	// before. It is for volumes: one that is not mounted looks like a first use,
+	// and a server that then begins anew gives what is still held a second time.
+	// The very first start must go without it. Without DataDir it is an error.
+	DataDirMustExist bool
 	// MaxGrace is the longest that a server with a DataDir grants nothing after an
 	// unclean stop: leases with a longer TTL cost a write each, and after such a
 	// stop keep only their own key from others. At least a second; 0 is 60 s.
@@ -144,6 +149,9 @@ func (c Config) withDefaults() (Config, error) {
 		fillDefault("WriteTimeout", &c.WriteTimeout, defaultWriteTimeout),
 		fillDefault("MaxGrace", &c.MaxGrace, defaultMaxGrace),
 	)
+	if err == nil && c.DataDirMustExist && c.DataDir == "" {
+		err = errors.New("server: Config.DataDirMustExist is set without Config.DataDir: name the directory that must exist")
+	}
 	if err == nil && c.MaxGrace < time.Second {
 		err = fmt.Errorf("server: Config.MaxGrace is %v and must be at least 1s: every lease with a longer TTL costs a write", c.MaxGrace)
 	}

@@ -44,6 +44,7 @@ func TestSettingsThatCannotBeRight(t *testing.T) {
 	for want, cfg := range map[string]server.Config{
 		"DefaultLeaseTTL is 999ms":                {DefaultLeaseTTL: 999 * time.Millisecond},
 		"MaxGrace is 999ms":                       {MaxGrace: 999 * time.Millisecond},
+		"DataDirMustExist is set without":         {DataDirMustExist: true},
 		"AuthToken: a secret must not contain":    {AuthToken: "a\nb"},
 		"AuthToken: a secret has at most 65536":   {AuthToken: server.Secret(strings.Repeat("x", 65537))},
 		"one of Config.AuthToken and":             {AuthToken: "x", AuthTokenFile: good},
@@ -98,7 +99,7 @@ func TestSettingsFromEnv(t *testing.T) {
 			DefaultLeaseTTL: time.Second, LeaseSweepInterval: 2 * time.Second, GCInterval: 3 * time.Second, GCMaxIdle: 4 * time.Second,
 			MaxLocks: 5, MaxConnections: 6, MaxWaiters: 7, ReadTimeout: 8 * time.Second, WriteTimeout: 2500 * time.Millisecond,
 			TLSCert: "cert.pem", TLSKey: "key.pem", AuthToken: "hunter2", AuthTokenFile: "secret.txt", KeepOnDisconnect: true, Debug: true,
-			DataDir: "/var/lib/locks", MaxGrace: 90 * time.Second,
+			DataDir: "/var/lib/locks", DataDirMustExist: true, MaxGrace: 90 * time.Second,
 		},
 		Host: "::1", Port: 0, ShutdownTimeout: 1500 * time.Millisecond,
 	}
@@ -107,7 +108,7 @@ func TestSettingsFromEnv(t *testing.T) {
 		"DFLOCKD_GC_LOOP_SLEEP": "3", "DFLOCKD_GC_MAX_UNUSED_TIME": "4", "DFLOCKD_MAX_LOCKS": "5", "DFLOCKD_MAX_CONNECTIONS": "6",
 		"DFLOCKD_MAX_WAITERS": "7", "DFLOCKD_READ_TIMEOUT_S": " 8 ", "DFLOCKD_WRITE_TIMEOUT_S": "2.5", "DFLOCKD_SHUTDOWN_TIMEOUT_S": "1500ms",
 		"DFLOCKD_TLS_CERT": "cert.pem", "DFLOCKD_TLS_KEY": "key.pem", "DFLOCKD_AUTH_TOKEN": "hunter2", "DFLOCKD_AUTH_TOKEN_FILE": "secret.txt",
-		"DFLOCKD_AUTO_RELEASE_ON_DISCONNECT": "0", "DFLOCKD_DEBUG": "true", "DFLOCKD_DATA_DIR": "/var/lib/locks", "DFLOCKD_MAX_GRACE_S": "90",
+		"DFLOCKD_AUTO_RELEASE_ON_DISCONNECT": "0", "DFLOCKD_DEBUG": "true", "DFLOCKD_DATA_DIR": "/var/lib/locks", "DFLOCKD_DATA_DIR_MUST_EXIST": "1", "DFLOCKD_MAX_GRACE_S": "90",
 	}
 	asked := map[string]bool{}
 	got, err := server.SettingsFromEnv(func(name string) string { asked[name] = true; return env[name] })

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"time"
 
@@ -49,8 +50,12 @@ func openDisk(cfg *Config, changed func()) (*disk, error) {
 	if cfg.disk != nil {
 		opts = *cfg.disk
 	}
-	opts.MaxGrace, opts.Changed = cfg.MaxGrace, changed
+	opts.MaxGrace, opts.MustExist, opts.Changed = cfg.MaxGrace, cfg.DataDirMustExist, changed
 	dir, err := datadir.Open(cfg.DataDir, opts)
+	if cfg.DataDirMustExist && errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("server: Config.DataDir: %w; see that its volume is mounted: only the very first start on it goes "+
+			"without Config.DataDirMustExist", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("server: Config.DataDir: %w", err)
 	}

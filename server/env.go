@@ -32,8 +32,9 @@ func DefaultSettings() Settings {
 func (s Settings) Address() string { return net.JoinHostPort(s.Host, strconv.Itoa(s.Port)) }
 
 // SettingsFromEnv returns DefaultSettings with what dflockd's environment
-// variables, and the two for Config.DataDir and Config.MaxGrace in the same style, say otherwise, as getenv, such as os.Getenv, returns them; empty
-// ones say nothing. Durations are seconds, also with a decimal point, or carry
+// variables, and those for Config.DataDir, Config.DataDirMustExist and
+// Config.MaxGrace in the same style, say otherwise, as getenv, such as os.Getenv,
+// returns them; empty ones say nothing. Durations are seconds, also with a decimal point, or carry
 // a unit ("1500ms"). The error names every variable that cannot be read, and
 // its value unless that is a secret.
 func SettingsFromEnv(getenv func(string) string) (Settings, error) {
@@ -56,6 +57,7 @@ func SettingsFromEnv(getenv func(string) string) (Settings, error) {
 	e.text("DFLOCKD_AUTH_TOKEN", (*string)(&s.AuthToken))
 	e.text("DFLOCKD_AUTH_TOKEN_FILE", &s.AuthTokenFile)
 	e.text("DFLOCKD_DATA_DIR", &s.DataDir)
+	e.boolean("DFLOCKD_DATA_DIR_MUST_EXIST", &s.DataDirMustExist)
 	e.duration("DFLOCKD_MAX_GRACE_S", &s.MaxGrace)
 	release := true
 	e.boolean("DFLOCKD_AUTO_RELEASE_ON_DISCONNECT", &release)

@@ -51,3 +51,20 @@ func TestServeOnADataDirectory(t *testing.T) {
 		t.Errorf("of a directory that cannot be: %+v", out)
 	}
 }
+
+func TestServeOnAVolumeThatIsNotMounted(t *testing.T) {
+	dir := t.TempDir()
+	out := call(t, toolEnv("DFLOCKD_DATA_DIR_MUST_EXIST=1"), "serve", "--port", "0", "--data-dir", dir)
+	if out.code != exitUsage || !strings.Contains(out.stderr, dir) || !strings.Contains(out.stderr, "--data-dir-must-exist") {
+		t.Errorf("of an empty directory: %+v", out)
+	}
+	out = call(t, toolEnv(), "serve", "--port", "0", "--data-dir-must-exist")
+	if out.code != exitUsage || !strings.Contains(out.stderr, "--data-dir-must-exist is set without --data-dir") {
+		t.Errorf("of no directory: %+v", out)
+	}
+	for _, must := range []string{"0", "1"} {
+		_, srv := spawn(t, "--data-dir", dir, "--data-dir-must-exist="+must)
+		srv.kill(syscall.SIGTERM)
+		srv.want(0)
+	}
+}

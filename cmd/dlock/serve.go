@@ -100,6 +100,7 @@ func (s *serveFlags) add(f *pflag.FlagSet) {
 	f.BoolVar(&s.keep, "no-auto-release-on-disconnect", false, "let it run out instead")
 	f.BoolVar(&c.IgnoreProcesses, "ignore-processes", c.IgnoreProcesses, "let what a dead process of this machine held run out, too")
 	f.StringVar(&c.DataDir, "data-dir", c.DataDir, "`DIR` to keep what a restart needs; none by default (DFLOCKD_DATA_DIR)")
+	f.BoolVar(&c.DataDirMustExist, "data-dir-must-exist", c.DataDirMustExist, "fail if DIR was never used: its volume is not mounted (DFLOCKD_DATA_DIR_MUST_EXIST)")
 	f.Var((*seconds)(&c.MaxGrace), "max-grace", "longest pause after a crash; a longer lease costs a write; default 60 (DFLOCKD_MAX_GRACE_S)")
 	f.StringVar(&s.http, "http", "", "`ADDRESS` for /healthz and /readyz, as in 127.0.0.1:8080; none by default")
 	f.BoolVar(&c.Debug, "debug", c.Debug, "log every connection (DFLOCKD_DEBUG)")
