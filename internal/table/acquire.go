@@ -29,6 +29,8 @@ type Request struct {
 	// WaitUntil is the instant at which to stop waiting; 0 is never, and one
 	// that is not in the future makes the request a try.
 	WaitUntil time.Duration
+	// Joins says that a put on the key ends the wait too, with its value.
+	Joins bool
 	// Tag is put into the lease.
 	Tag any
 }
@@ -88,6 +90,9 @@ func (t *Table) Acquire(now time.Duration, r Request) (*Lease, error) {
 	l := &Lease{Tag: r.Tag, entry: e, owner: r.Owner, ttl: r.TTL, weight: int32(r.Weight), marks: named, mac: uint64(max(r.Fences, 1))}
 	if r.Ticket {
 		l.marks |= ticket
+	}
+	if r.Joins {
+		l.marks |= joins
 	}
 	r.Owner.leases.push(byOwner, l)
 	if free {
@@ -200,9 +205,10 @@ func (t *Table) settle(e *entry) {
 	t.rest(e)
 }
 
-// rest makes a key idle that nobody holds or waits for.
+// rest makes a key idle that nobody holds or waits for, and of which no change of
+// its value is pending.
 func (t *Table) rest(e *entry) {
-	if e.holding == 0 && e.waiting == 0 && !e.idle {
+	if e.holding == 0 && e.waiting == 0 && !e.idle && !e.pending {
 		t.idle.push(e, t.now)
 	}
 }

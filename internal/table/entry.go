@@ -4,8 +4,9 @@ import "time"
 
 // An entry is what the table knows of a key that has holders or waiters, or had
 // some not long ago. If it has waiters but no holders then all who wait are
-// absent, because a weight is never above the limit; or it is the grace, or the
-// ceiling has been reached. It takes 96 bytes, one of the allocator's size classes.
+// absent, because a weight is never above the limit; or it is the grace, the
+// ceiling has been reached, or a change of its value is pending. It takes 96
+// bytes, one of the allocator's size classes.
 type entry struct {
 	key   string
 	limit int
@@ -27,10 +28,11 @@ type entry struct {
 	holding int32
 	kind    Kind
 	idle    bool
+	pending bool // a change of its value is, which keeps all from it
 }
 
 // fits says whether the weight can be granted beside the holders.
-func (e *entry) fits(weight int) bool { return weight <= e.limit-e.used }
+func (e *entry) fits(weight int) bool { return weight <= e.limit-e.used && !e.pending }
 
 // present returns the first of l and those behind it in the queue who is there.
 func present(l *Lease) *Lease {

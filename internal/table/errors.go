@@ -36,6 +36,16 @@ var (
 	// nobody had claimed that no more of them can be kept in mind.
 	ErrTooManyReleases = errors.New("table: too many releases of leases that were not claimed")
 
+	// ErrValueTooLarge says that a value has more than Table.MaxValue bytes.
+	ErrValueTooLarge = errors.New("table: value too large")
+
+	// ErrValuesFull says that all values would count for more than
+	// Config.MaxValues.
+	ErrValuesFull = errors.New("table: no room for more values")
+
+	// ErrNoFence says that the ceiling leaves no fence for a put.
+	ErrNoFence = errors.New("table: no fence below the ceiling")
+
 	// ErrExpired says that the lease ran out before it was collected.
 	ErrExpired = errors.New("table: lease expired")
 )

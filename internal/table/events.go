@@ -19,6 +19,9 @@ const (
 	// It is an event because anybody who knows the token can do that, and the
 	// session's beats would never tell it.
 	EventReleased
+	// EventValue says that a put answered a queued lease of a Request that Joins:
+	// its Published says with what.
+	EventValue
 )
 
 // An Event is something that happened to a lease that was queued or held. What

@@ -52,6 +52,8 @@ const (
 	Abandoned
 	// Revoked leases were taken away by Force.
 	Revoked
+	// Answered leases were queued, and a put ended their wait with its value.
+	Answered
 )
 
 // A Token names a grant. The fence orders it among all grants of the table,
@@ -116,6 +118,7 @@ const (
 	beaten                   // granted, and the beats of its session renew it
 	named                    // its session has named it since the last Resume
 	absent                   // queued, and passed over because its session is silent
+	joins                    // queued, and a put answers it
 )
 
 // State says where the lease is in its life.

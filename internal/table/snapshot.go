@@ -26,8 +26,13 @@ type KeyInfo struct {
 	// left of its lease; both are 0 for a key without holders.
 	Owner     uint64
 	ExpiresIn time.Duration
-	// Idle is the time since the last holder of a key without any.
+	// Idle is the time since the last holder of a key without any; 0 if the table
+	// has forgotten the key but for its value.
 	Idle time.Duration
+	// Valued says that a lock's key has a value, of so many bytes and that age.
+	Valued     bool
+	ValueBytes int
+	ValueAge   time.Duration
 }
 
 // A Share is what the table knows of one holder of a semaphore.
@@ -50,16 +55,21 @@ func (t *Table) Snapshot(now time.Duration) []KeyInfo {
 // keys, which may let others use the table and returns the instant at which it
 // gives it back. What they change is in the snapshot or not: a key that was
 // known all the time is in it once, as it was at some instant, and one that was
-// not may be missing.
+// not may be missing. Keys with a value are known, also those of which the table
+// has forgotten all else; but one that got its first value and was forgotten
+// otherwise meanwhile may be missing.
 func (t *Table) SnapshotInParts(now time.Duration, part int, pause func() time.Duration) []KeyInfo {
 	t.Advance(now)
 	all := make([]KeyInfo, 0, t.Keys())
+	all, valued := t.infoOfValues(all, part, pause)
 	for k, m := range t.keys {
 		remade, n := t.remade, 0
 		for _, e := range m {
 			// If the map was made anew meanwhile, m has what was forgotten since.
 			if t.remade == remade || t.keys[k][e.key] == e {
-				all = append(all, e.info(t.now))
+				if k != int(Lock) || !valued[e.key] {
+					all = append(all, t.info(e))
+				}
 			}
 			if n++; n%part == 0 {
 				t.Advance(pause())
@@ -69,15 +79,41 @@ func (t *Table) SnapshotInParts(now time.Duration, part int, pause func() time.D
 	return all
 }
 
+// infoOfValues appends the keys with a value, and returns which they are.
+func (t *Table) infoOfValues(all []KeyInfo, part int, pause func() time.Duration) ([]KeyInfo, map[string]bool) {
+	if len(t.values.byKey) == 0 {
+		return all, nil
+	}
+	valued := make(map[string]bool, len(t.values.byKey))
+	n := 0
+	for key := range t.values.byKey {
+		if i, _ := t.Lookup(t.now, Lock, []byte(key)); i.Valued {
+			all, valued[key] = append(all, i), true
+		}
+		if n++; n%part == 0 {
+			t.Advance(pause())
+		}
+	}
+	return all, valued
+}
+
+// info says of a value what there is to say.
+func (v *Value) info(i KeyInfo, now time.Duration) KeyInfo {
+	i.Valued, i.ValueBytes, i.ValueAge = true, len(v.Data), now-v.At
+	return i
+}
+
 // Lookup returns what Snapshot would about one key, and false if the table does
 // not know it.
 func (t *Table) Lookup(now time.Duration, k Kind, key []byte) (KeyInfo, bool) {
 	t.Advance(now)
-	e := t.keys[k][string(key)]
-	if e == nil {
-		return KeyInfo{}, false
+	if e := t.keys[k][string(key)]; e != nil {
+		return t.info(e), true
 	}
-	return e.info(t.now), true
+	if s := t.values.byKey[string(key)]; s != nil && k == Lock {
+		return s.info(KeyInfo{Kind: Lock, Key: s.key, Limit: 1}, t.now), true
+	}
+	return KeyInfo{}, false
 }
 
 // Holder returns what the first holder of a key calls itself, empty if it does
@@ -92,7 +128,8 @@ func (t *Table) Holder(k Kind, key []byte) (name string, heldFor time.Duration, 
 	return first.owner.Name, first.heldFor(t.now), true
 }
 
-func (e *entry) info(now time.Duration) KeyInfo {
+func (t *Table) info(e *entry) KeyInfo {
+	now := t.now
 	i := KeyInfo{
 		Kind: e.kind, Key: e.key, Limit: e.limit, Used: e.used,
 		Holders: int(e.holding), Waiters: int(e.waiting), Absent: int(e.absent),
@@ -104,6 +141,9 @@ func (e *entry) info(now time.Duration) KeyInfo {
 	}
 	if e.idle {
 		i.Idle = now - e.since
+	}
+	if s := t.values.byKey[e.key]; s != nil && e.kind == Lock {
+		return s.info(i, now)
 	}
 	return i
 }

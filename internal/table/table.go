@@ -27,6 +27,13 @@ type Config struct {
 	// same Sign; 0 is no grace. ClaimTTL is the longest TTL that they can have,
 	// but for those that are restored; 0 is any.
 	GraceEnd, ClaimTTL time.Duration
+	// MaxValue is the most bytes of one value, MaxValues what all values may count
+	// for: their keys, their data, and ValueOverhead each. 0 is DefaultMaxValue
+	// and DefaultMaxValues.
+	MaxValue, MaxValues int
+	// ValueExpired is told of each value that went by itself. It must not call the
+	// table; nil is for nobody.
+	ValueExpired func(key string, v *Value)
 	// Ended is told of each lease that was granted and has ended, before any key
 	// is passed on. It must not call the table; nil is for nobody.
 	Ended func(*Lease)
@@ -56,6 +63,7 @@ type Table struct {
 	events []Event // what happened since the last call of Events
 	handed []Event // what that call returned
 
+	values values
 	past   past
 	faults faults
 }
@@ -114,6 +122,9 @@ func (t *Table) Advance(now time.Duration) {
 	if at, ok := t.pruneAt(); ok && at <= t.now {
 		t.prune()
 	}
+	if at, ok := t.values.expires.next(); ok && at <= t.now {
+		t.expireValues()
+	}
 }
 
 // Next says when to call Advance next, if nothing else happens before; false is
@@ -125,6 +136,9 @@ func (t *Table) Next() (at time.Duration, ok bool) {
 	at, ok = t.pruneAt()
 	if end := t.past.end; end != 0 && (!ok || end < at) {
 		at, ok = end, true
+	}
+	if goes, any := t.values.expires.next(); any && (!ok || goes < at) {
+		at, ok = goes, true
 	}
 	if due, any := t.deadlines.next(); any && (!ok || due < at) {
 		return due, true
