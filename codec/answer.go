@@ -31,15 +31,21 @@ const (
 // The statuses of session mode, which Read of an AnswerReader for the base
 // protocol does not know.
 const (
-	Canceled   Status = iota + Draining + 1 // "canceled": the request was taken back before it was granted
-	ErrSession                              // "error_session": there is no such session (any more)
+	Canceled    Status = iota + Draining + 1 // "canceled": the request was taken back before it was granted
+	ErrSession                               // "error_session": there is no such session (any more)
+	Found                                    // "value": there is a value
+	None                                     // "nil": there is none
+	TooLarge                                 // "error_too_large": the value is larger than the server takes
+	Full                                     // "error_full": the server has no room for more values
+	Unavailable                              // "error_unavailable": it was not carried out, or nobody knows, because the server's disk failed
 )
 
 var statusWords = [...]string{
 	OK: "ok", Acquired: "acquired", Queued: "queued", Timeout: "timeout", Failed: "error", ErrAuth: "error_auth",
 	MaxLocks: "error_max_locks", MaxWaiters: "error_max_waiters", LimitMismatch: "error_limit_mismatch",
 	AlreadyQueued: "error_already_enqueued", NotQueued: "error_not_enqueued", LeaseExpired: "error_lease_expired",
-	Draining: "error_draining", Canceled: "canceled", ErrSession: "error_session",
+	Draining: "error_draining", Canceled: "canceled", ErrSession: "error_session", Found: "value", None: "nil",
+	TooLarge: "error_too_large", Full: "error_full", Unavailable: "error_unavailable",
 }
 
 // String returns the word as it goes over the wire.
@@ -54,7 +60,8 @@ func (s Status) String() string {
 // to Hello if it has a Version, a frame of session mode if it has an ID, or a
 // notice. The forms that exist are a status alone, "ok REMAINING", "ok COUNT",
 // "ok TOKEN TTL", "acquired TOKEN TTL" and "ok {json}"; in frames "queued
-// POSITION" and "timeout HOLDER AGE"; to Hello "ok VERSION SESSION OFFERS"; and the notices.
+// POSITION", "timeout HOLDER AGE", "ok FENCE" and "value FENCE AGE DATA"; to
+// Hello "ok VERSION SESSION OFFERS"; and the notices.
 type Answer struct {
 	// ID is that of the request, in frames.
 	ID uint64
@@ -75,6 +82,17 @@ type Answer struct {
 	// TTL and Count both, and Count is what is written.
 	Count    int
 	HasCount bool
+	// Fence is that of the value beside Found, and in frames what Put took, if
+	// HasFence. The latter looks like a count on the wire: what is read has both,
+	// unless it is too large for one, and Fence is what is written.
+	Fence    uint64
+	HasFence bool
+	// Age is the time since the value was put, beside Found. It is written as TTL
+	// is.
+	Age time.Duration
+	// Value is what was put, beside Found: after AnswerReader.Read a copy, and not
+	// nil where it is empty.
+	Value []byte
 	// Holder is what the holder calls itself beside Timeout in frames, and HeldFor
 	// the time since it was granted the key: of those who hold a semaphore, the
 	// one that was granted it first. An empty Holder did not say its name, and
@@ -152,6 +170,12 @@ func (a Answer) Format(f fmt.State, _ rune) {
 	if a.Position != 0 {
 		parts = append(parts, a.Position)
 	}
+	if a.HasFence {
+		parts = append(parts, "fence", a.Fence)
+	}
+	if a.Status == Found {
+		parts = append(parts, a.Age, "and", len(a.Value), "bytes")
+	}
 	if a.JSON != nil {
 		parts = append(parts, "and", len(a.JSON), "bytes of JSON")
 	}
@@ -185,6 +209,10 @@ func AppendAnswer(dst []byte, a *Answer) []byte {
 	switch {
 	case a.JSON != nil:
 		dst = append(append(dst, ' '), a.JSON...)
+	case a.Status == Found:
+		dst = appendFound(dst, a)
+	case a.HasFence:
+		dst = strconv.AppendUint(append(dst, ' '), a.Fence, 10)
 	case a.HasCount:
 		dst = strconv.AppendInt(append(dst, ' '), int64(a.Count), 10)
 	case a.HasToken:

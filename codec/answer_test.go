@@ -230,12 +230,12 @@ func TestStatsOnTheWire(t *testing.T) {
 
 func TestNamesOfCommandsAndStatuses(t *testing.T) {
 	for c := range codec.Command(255) {
-		if known := c >= codec.Lock && c <= codec.Claim; (c.String() != "invalid") != known {
+		if known := c >= codec.Lock && c <= codec.Join; (c.String() != "invalid") != known {
 			t.Errorf("Command(%d) is %q", c, c)
 		}
 	}
 	for s := range codec.Status(255) {
-		if known := s >= codec.OK && s <= codec.ErrSession; (s.String() != "invalid") != known {
+		if known := s >= codec.OK && s <= codec.Unavailable; (s.String() != "invalid") != known {
 			t.Errorf("Status(%d) is %q", s, s)
 		}
 	}

@@ -53,8 +53,8 @@ func (ar *AnswerReader) ReadHello(a *Answer) error {
 // Read reads the next answer into a. It returns
 //
 //   - ErrMalformedAnswer after a line that is no answer, and ErrTooLong as
-//     soon as a line is over its cap: MaxStats where it begins as a report,
-//     MaxAnswer elsewhere. Either way, close the connection;
+//     soon as a line is over its cap: MaxStats where it begins as a report or a
+//     value, MaxAnswer elsewhere. Either way, close the connection;
 //   - io.EOF between answers, and io.ErrUnexpectedEOF inside one;
 //   - any other error of the underlying reader as it is; after a timeout Read
 //     may be called again and goes on where it was.
@@ -67,7 +67,7 @@ func (ar *AnswerReader) read(a *Answer, mode answerMode) error {
 	*a = Answer{}
 	b := &ar.lines
 	end, next, err := b.line(0, MaxAnswer)
-	if err == ErrTooLong && isReport(b.slice(0, b.buffered()), mode) {
+	if err == ErrTooLong && isLong(b.slice(0, b.buffered()), mode) {
 		end, next, err = b.line(0, MaxStats)
 	}
 	if err != nil {
@@ -87,16 +87,17 @@ func (ar *AnswerReader) read(a *Answer, mode answerMode) error {
 
 var (
 	jsonPrefix  = []byte("ok {")
+	foundPrefix = []byte("value ")
 	errorPrefix = []byte("error_")
 )
 
-// isReport reports whether a line begins as a report.
-func isReport(line []byte, mode answerMode) bool {
-	ok := true
-	if mode == frameAnswers {
-		_, line, ok = cutID(line)
+// isLong reports whether a line begins as a report, or in frames as a value.
+func isLong(line []byte, mode answerMode) bool {
+	if mode != frameAnswers {
+		return bytes.HasPrefix(line, jsonPrefix)
 	}
-	return ok && bytes.HasPrefix(line, jsonPrefix)
+	_, line, ok := cutID(line)
+	return ok && (bytes.HasPrefix(line, jsonPrefix) || bytes.HasPrefix(line, foundPrefix))
 }
 
 // parseLine is a switch and not a function for each mode to call through: what
@@ -135,6 +136,8 @@ func parseOutcome(a *Answer, args *arguments, last Status) bool {
 		if args.frame {
 			a.Position = int(args.number(0, maxLimit))
 		}
+	case Found:
+		parseFound(a, args)
 	case Failed:
 		if len(word) > len(statusWords[Failed]) {
 			a.Text = string(line)
@@ -155,14 +158,21 @@ func parseOutcome(a *Answer, args *arguments, last Status) bool {
 }
 
 // parseGrant reads what may follow "ok": nothing, what is left of a lease, a
-// count, or a token and its lease.
+// count, a fence, or a token and its lease.
 func parseGrant(a *Answer, args *arguments) {
 	first := args.next()
 	if len(first) == 0 {
 		return
 	}
+	if args.frame {
+		a.Fence, a.HasFence = parseFence(first)
+	}
+	d, ok := parseDuration(first, args.frame)
+	if !ok && a.HasFence {
+		return // of more seconds than there can be
+	}
 	a.HasTTL = true
-	if d, ok := parseDuration(first, args.frame); ok && len(first) != tokenDigits {
+	if ok && len(first) != tokenDigits {
 		a.TTL = d
 		n, plain := parseNumber(first, maxLimit)
 		a.Count, a.HasCount = int(n), plain

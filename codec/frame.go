@@ -120,7 +120,7 @@ func parseFrame(a *Answer, line []byte) bool {
 	}
 	id, rest, ok := cutID(line)
 	a.ID = id
-	return ok && parseOutcome(a, &arguments{rest: rest, frame: true}, ErrSession)
+	return ok && parseOutcome(a, &arguments{rest: rest, frame: true}, Unavailable)
 }
 
 func parseNotice(a *Answer, rest []byte) bool {

@@ -65,6 +65,17 @@ func frames(t testing.TB) map[string]codec.Request {
 		"9223372036854775807 bye\n_\n_\n":                  {ID: codec.MaxID, Command: codec.Bye},
 		"19 claim\nk\n" + hex32 + " 5 1 1\n":               {ID: 19, Command: codec.Claim, Key: key, Token: tok, TTL: 5 * time.Second, Limit: 1, Weight: 1},
 		"19 claim\nk\n" + hex32 + " 1500ms 9 2147483647\n": {ID: 19, Command: codec.Claim, Key: key, Token: tok, TTL: 1500 * time.Millisecond, Limit: 9, Weight: math.MaxInt32},
+		"20 put\nk\n" + hex32 + " 0 aGVsbG8=\n":            {ID: 20, Command: codec.Put, Key: key, Token: tok, Value: []byte("hello")},
+		"20 put\nk\n" + hex32 + " 1500ms -\n":              {ID: 20, Command: codec.Put, Key: key, Token: tok, Keep: 1500 * time.Millisecond},
+		"20 put\nk\n" + hex32 + " 86400 AP/+Cg==\n":        {ID: 20, Command: codec.Put, Key: key, Token: tok, Keep: 24 * time.Hour, Value: []byte{0, 0xff, 0xfe, '\n'}},
+		"21 get\nk\n_\n":                                   {ID: 21, Command: codec.Get, Key: key},
+		"22 del\nk\n" + hex32 + "\n":                       {ID: 22, Command: codec.Delete, Key: key, Token: tok},
+		"23 join\nk\n- 10\n":                               {ID: 23, Command: codec.Join, Key: key, NoTimeout: true, TTL: 10 * time.Second},
+		"23 join\nk\n0 0\n":                                {ID: 23, Command: codec.Join, Key: key},
+		"23 join\nk\n250ms 1500ms 60\n":                    {ID: 23, Command: codec.Join, Key: key, Timeout: 250 * time.Millisecond, TTL: 1500 * time.Millisecond, Fresh: time.Minute},
+		"23 join\nk\n- 10 -\n":                             {ID: 23, Command: codec.Join, Key: key, NoTimeout: true, TTL: 10 * time.Second, Fresh: codec.AnyAge},
+		"23 join\nk\n- 10 fences=3\n":                      {ID: 23, Command: codec.Join, Key: key, NoTimeout: true, TTL: 10 * time.Second, Fences: 3},
+		"23 join\nk\n5 10 1ms fences=3\n":                  {ID: 23, Command: codec.Join, Key: key, Timeout: 5 * time.Second, TTL: 10 * time.Second, Fresh: time.Millisecond, Fences: 3},
 		"18 l\nschlüssel-鍵\n9223372036 1 fences=9\n":       {ID: 18, Command: codec.Lock, Key: []byte("schlüssel-鍵"), Timeout: 9223372036 * time.Second, TTL: time.Second, Fences: 9},
 	}
 }
@@ -93,20 +104,25 @@ func TestFramesBothWays(t *testing.T) {
 
 func TestFramesAsPeopleTypeThem(t *testing.T) {
 	for wire, want := range map[string]string{
-		"7 l\r\nk\r\n5\r\n":           "7 l\nk\n5\n",
-		"7 l\nk\n  5s\t 7000ms \n":    "7 l\nk\n5 7\n",
-		"7 l\nk\n2h 3m\n":             "7 l\nk\n7200 180\n",
-		"7 l\nk\n0ms 1us\n":           "7 l\nk\n0 1ms\n",
-		"7 l\nk\n1ns 1000001ns\n":     "7 l\nk\n1ms 2ms\n",
-		"7 l\nk\n007ms\n":             "7 l\nk\n7ms\n",
-		"7 l\nk\n2562047h\n":          "7 l\nk\n9223369200\n",
-		"7 l\nk\n -  \n":              "7 l\nk\n-\n",
-		"7 sl\nk\n0 3 02\n":           "7 sl\nk\n0 3 2\n",
-		"7 e\nk\n fences=07 \n":       "7 e\nk\nfences=7\n",
-		"7 ping\n\n\n":                "7 ping\n_\n_\n",
-		"7 stats\nwhatever\nx y\n":    "7 stats\n_\n_\n",
-		"7 beat\n_\n _ \n":            "7 beat\n_\n_\n",
-		"7 w\nk\n9223372036854ms 1\n": "7 w\nk\n9223372036854ms 1\n",
+		"7 l\r\nk\r\n5\r\n":                        "7 l\nk\n5\n",
+		"7 l\nk\n  5s\t 7000ms \n":                 "7 l\nk\n5 7\n",
+		"7 l\nk\n2h 3m\n":                          "7 l\nk\n7200 180\n",
+		"7 l\nk\n0ms 1us\n":                        "7 l\nk\n0 1ms\n",
+		"7 l\nk\n1ns 1000001ns\n":                  "7 l\nk\n1ms 2ms\n",
+		"7 l\nk\n007ms\n":                          "7 l\nk\n7ms\n",
+		"7 l\nk\n2562047h\n":                       "7 l\nk\n9223369200\n",
+		"7 l\nk\n -  \n":                           "7 l\nk\n-\n",
+		"7 sl\nk\n0 3 02\n":                        "7 sl\nk\n0 3 2\n",
+		"7 e\nk\n fences=07 \n":                    "7 e\nk\nfences=7\n",
+		"7 ping\n\n\n":                             "7 ping\n_\n_\n",
+		"7 stats\nwhatever\nx y\n":                 "7 stats\n_\n_\n",
+		"7 beat\n_\n _ \n":                         "7 beat\n_\n_\n",
+		"7 w\nk\n9223372036854ms 1\n":              "7 w\nk\n9223372036854ms 1\n",
+		"7 join\nk\n 0ms 0s  0 \n":                 "7 join\nk\n0 0\n",
+		"7 join\nk\n-\t2m\t-\tfences=1\n":          "7 join\nk\n- 120 - fences=1\n",
+		"7 join\nk\n0 1 9223372036854775807ns\n":   "7 join\nk\n0 1 -\n",
+		"7 get\nk\n _ \n":                          "7 get\nk\n_\n",
+		"7 put\nk\n " + hex32 + "  2m\tYQ==  \r\n": "7 put\nk\n" + hex32 + " 120 YQ==\n",
 	} {
 		var r codec.Request
 		if err := frameReader(strings.NewReader(wire)).Read(&r); err != nil {
@@ -132,12 +148,16 @@ func malformedFrames() []string {
 		"se": {"", "0", "-", "3 -1", "3 1 0", "3 1 5 6", "fences=2"},
 		"w":  {"", "5", "-", "- 5 6", "5 5 fences=2", "5 fences=2"},
 		"sw": {"", "5"},
-		"":   {"_"}, "put": {"x"}, "join": {"0 5"}, "claim": {"", "x", hex32, hex32 + " 5", hex32 + " 5 1", hex32 + " 0 1 1", hex32 + " - 1 1", hex32 + " 5 0 1", hex32 + " 5 1 0", hex32 + " 5 1 1 1", hex32 + " 5 1 2147483648", hex32 + " 5 1 1 fences=2"}, "sclaim": {hex32 + " 5 1 1"}, "L": {"0"}, "lock": {"0"}, " l": {"0"}, "l ": {"0"}, "8 l": {"0"}, "hello": {"1 me"}, "auth": {"secret"},
+		"":   {"_"}, "claim": {"", "x", hex32, hex32 + " 5", hex32 + " 5 1", hex32 + " 0 1 1", hex32 + " - 1 1", hex32 + " 5 0 1", hex32 + " 5 1 0", hex32 + " 5 1 1 1", hex32 + " 5 1 2147483648", hex32 + " 5 1 1 fences=2"}, "sclaim": {hex32 + " 5 1 1"}, "L": {"0"}, "lock": {"0"}, " l": {"0"}, "l ": {"0"}, "8 l": {"0"}, "hello": {"1 me"}, "auth": {"secret"},
 		"scancel": {"1"}, "sbeat": {"_"}, "\x00": {"_"},
+		"put":  {"", "x", hex32, hex32 + " 0", hex32 + " YQ==", hex32 + " - YQ==", hex32 + " 0 YQ", hex32 + " 0 YQ=", hex32 + " 0 YR==", hex32 + " 0 Y Q==", hex32 + " 0 YQ==YQ==", hex32 + " 0 --", hex32 + " 0 -_-_", hex32 + " 0 =", hex32 + " 0 Y\rQ==", hex32 + " 0 \r", hex32 + " 0 YQ== 5", hex32 + " 0 YQ== fences=2", hex32[1:] + " 0 YQ==", "0 YQ=="},
+		"sput": {hex32 + " 0 YQ=="}, "sget": {"_"}, "sjoin": {"0 5"}, "sdel": {hex32},
+		"get": {"", "k", "_ _", hex32}, "del": {"", "_", hex32[1:], hex32 + " 0", hex32 + " " + hex32}, "delete": {hex32},
+		"join": {"", "0", "-", "- -", "0 5 5 5", "0 5 - -", "0 fences=1", "0 5 fences=0", "0 5 fences=1 5", "0 5 -5", "0 5 5 fences=1 fences=1"},
 	}
 	var wire []string
 	for _, d := range durations {
-		wire = append(wire, "7 l\nk\n"+d+"\n", "7 l\nk\n0 "+d+"\n", "7 w\nk\n"+d+" 5\n", "7 e\nk\n"+d+"\n", "7 n\nk\n"+hex32+" "+d+"\n", "7 se\nk\n3 1 "+d+"\n")
+		wire = append(wire, "7 l\nk\n"+d+"\n", "7 l\nk\n0 "+d+"\n", "7 w\nk\n"+d+" 5\n", "7 e\nk\n"+d+"\n", "7 n\nk\n"+hex32+" "+d+"\n", "7 se\nk\n3 1 "+d+"\n", "7 put\nk\n"+hex32+" "+d+" YQ==\n", "7 join\nk\n"+d+" 5\n", "7 join\nk\n0 "+d+"\n", "7 join\nk\n0 5 "+d+"\n")
 	}
 	for _, id := range ids {
 		wire = append(wire, "7 w\nk\n0 "+id+"\n", "7 cancel\n_\n"+id+"\n")
@@ -148,7 +168,7 @@ func malformedFrames() []string {
 		}
 	}
 	for _, key := range []string{"", " ", "a b", "\x00", "\xff", "\u2028"} {
-		wire = append(wire, "7 l\n"+key+"\n0\n", "7 e\n"+key+"\n\n", "7 w\n"+key+"\n0 1\n")
+		wire = append(wire, "7 l\n"+key+"\n0\n", "7 e\n"+key+"\n\n", "7 w\n"+key+"\n0 1\n", "7 get\n"+key+"\n_\n", "7 join\n"+key+"\n0 5\n")
 	}
 	for _, command := range []string{"beat", "sync", "bye"} {
 		wire = append(wire, "7 "+command+"\nk\n_\n", "7 "+command+"\n\n_\n", "7 "+command+"\n_\n\n", "7 "+command+"\n_\nx\n", "7 "+command+"\n_\n_ _\n")

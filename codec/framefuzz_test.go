@@ -33,6 +33,7 @@ func FuzzFrames(f *testing.F) {
 		f.Add([]byte("42 " + s))
 	}
 	f.Add([]byte("1 put\nk\n" + strings.Repeat("x", 5000) + "\n2 ping\n_\n_\n"))
+	f.Add([]byte("1 put\nk\n" + hex32 + " 1500us " + strings.Repeat("QUJD", 1250) + "\n2 put\nk\n" + hex32 + " 0 " + strings.Repeat("QUJD", 250) + "YR==\n3 join\nk\n- 0 999ns\n"))
 	f.Fuzz(func(t *testing.T, wire []byte) {
 		whole := readRequests(t, frameReader(bytes.NewReader(wire)), len(wire))
 		sliced := readRequests(t, frameReader(iotest.DataErrReader(iotest.OneByteReader(bytes.NewReader(wire)))), len(wire))
@@ -54,7 +55,8 @@ func frameThereAndBack(t *testing.T, r codec.Request) {
 		t.Fatalf("read the ID %d", r.ID)
 	}
 	wire := codec.AppendRequest(nil, &r)
-	r.Timeout, r.TTL = toMillis(r.Timeout), toMillis(r.TTL)
+	r.Timeout, r.TTL, r.Keep = toMillis(r.Timeout), toMillis(r.TTL), toMillis(r.Keep)
+	r.Fresh = toFresh(r.Fresh)
 	var got codec.Request
 	if err := frameReader(bytes.NewReader(wire)).Read(&got); err != nil || !equalRequests(got, r) {
 		t.Fatalf("%v became %q and then %v, %v", r, wire, got, err)
@@ -70,6 +72,14 @@ func toMillis(d time.Duration) time.Duration {
 	return (d + time.Millisecond - 1) / time.Millisecond * time.Millisecond
 }
 
+// toFresh does so for what says AnyAge too.
+func toFresh(d time.Duration) time.Duration {
+	if d == codec.AnyAge {
+		return d
+	}
+	return toMillis(max(d, 0))
+}
+
 // FuzzFrameFields writes requests from arbitrary fields, where FuzzFrames has
 // only those that can be spelled: each must read as it was written.
 func FuzzFrameFields(f *testing.F) {
@@ -79,13 +89,17 @@ func FuzzFrameFields(f *testing.F) {
 	f.Add(uint64(7), uint8(codec.Wait), false, "k", int64(math.MaxInt64), int64(math.MaxInt64), 1, 1, 1, uint64(6), []byte(hex32))
 	f.Add(uint64(8), uint8(codec.Force), true, "k", int64(0), int64(0), 0, 0, 0, uint64(1), []byte(hex32))
 	f.Add(uint64(9), uint8(codec.Claim), false, "k", int64(0), int64(time.Minute), 5, 3, 0, uint64(1), []byte(hex32))
+	f.Add(uint64(9), uint8(codec.Put), false, "k", int64(0), int64(0), 0, 0, 0, uint64(1), []byte(hex32))
+	f.Add(uint64(9), uint8(codec.Put), false, "k", int64(5), int64(time.Minute), 0, 0, 0, uint64(1), []byte{})
+	f.Add(uint64(9), uint8(codec.Join), false, "k", int64(math.MaxInt64), int64(0), 0, 0, 3, uint64(1), []byte(hex32))
 	f.Fuzz(func(t *testing.T, id uint64, command uint8, semaphore bool, key string, timeout, ttl int64, limit, weight, fences int, ticket uint64, tok []byte) {
 		r := codec.Request{
 			ID: id%codec.MaxID + 1, Command: codec.Command(command % 20), Semaphore: semaphore, Key: []byte(key), Timeout: time.Duration(timeout), NoTimeout: timeout < 0,
 			TTL: time.Duration(max(ttl, 0)), Limit: limit&math.MaxInt32 | 1, Weight: weight & math.MaxInt32, Fences: fences & math.MaxInt32, Ticket: ticket%codec.MaxID + 1,
 		}
 		copy(r.Token[:], tok)
-		if codec.CheckKey(key) != nil || r.Command < codec.Lock || r.Command > codec.Claim || r.Command == codec.Auth || r.Command == codec.Hello {
+		r.Value, r.Keep, r.Fresh = tok, r.TTL, r.Timeout
+		if codec.CheckKey(key) != nil || len(tok) > codec.DefaultValue || r.Command < codec.Lock || r.Command > codec.Join || r.Command == codec.Auth || r.Command == codec.Hello {
 			return
 		}
 		if r.Command == codec.Claim {
@@ -118,6 +132,17 @@ func only(r codec.Request) codec.Request {
 		o.Token = r.Token
 	case codec.Claim:
 		o.Key, o.Token, o.TTL, o.Limit, o.Weight = r.Key, r.Token, toMillis(r.TTL), r.Limit, r.Weight
+	case codec.Put:
+		o.Key, o.Token, o.Keep, o.Value = r.Key, r.Token, toMillis(r.Keep), r.Value
+	case codec.Get:
+		o.Key = r.Key
+	case codec.Delete:
+		o.Key, o.Token = r.Key, r.Token
+	case codec.Join:
+		o.Key, o.TTL, o.Fresh, o.Fences = r.Key, toMillis(r.TTL), toFresh(r.Fresh), r.Fences
+		if o.NoTimeout = r.NoTimeout; !o.NoTimeout {
+			o.Timeout = toMillis(r.Timeout)
+		}
 	}
 	switch r.Command {
 	case codec.Lock, codec.Enqueue:
@@ -147,7 +172,7 @@ func FuzzFrameAnswers(f *testing.F) {
 	for _, s := range seeds {
 		f.Add([]byte("42 " + s))
 	}
-	for _, s := range []string{"0 weather sunny\n", "0 \n", "0\n", "1 error_session claim\n", "1 ok {" + strings.Repeat("x", 2000) + "}\n", "1 ok 1h\n", "1 ok 2147483648\n", "1 timeout me\n", "1 timeout - 7\n", "1 timeout me 1500us\n", "1 timeout me 5 5\n", "0 lost k " + hex32 + " \x00\n"} {
+	for _, s := range []string{"0 weather sunny\n", "0 \n", "0\n", "1 error_session claim\n", "1 ok {" + strings.Repeat("x", 2000) + "}\n", "1 ok 1h\n", "1 ok 2147483648\n", "1 timeout me\n", "1 timeout - 7\n", "1 timeout me 1500us\n", "1 timeout me 5 5\n", "1 ok 18446744073709551615\n", "1 ok 18446744073709551616\n", "1 value 0 1500us -\n", "1 value 1 1 " + strings.Repeat("QUJD", 500) + "\n", "1 value 1 1 YR==\n", "0 lost k " + hex32 + " \x00\n"} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, wire []byte) {
@@ -165,7 +190,7 @@ func FuzzFrameAnswers(f *testing.F) {
 				t.Fatalf("%v is neither answer nor notice", a)
 			}
 			line := codec.AppendAnswer(nil, &a)
-			a.TTL, a.HeldFor = a.TTL.Truncate(time.Millisecond), a.HeldFor.Truncate(time.Millisecond)
+			a.TTL, a.HeldFor, a.Age = a.TTL.Truncate(time.Millisecond), a.HeldFor.Truncate(time.Millisecond), a.Age.Truncate(time.Millisecond)
 			var again codec.Answer
 			if err := frameAnswerReader(bytes.NewReader(line)).Read(&again); err != nil || !reflect.DeepEqual(again, a) {
 				t.Fatalf("%v became %q and then %v, %v", a, line, again, err)

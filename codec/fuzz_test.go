@@ -86,7 +86,7 @@ func readRequests(t *testing.T, rr *codec.RequestReader, size int) []outcome {
 		var req codec.Request
 		err := rr.Read(&req)
 		if err == nil {
-			req.Key, req.Secret = bytes.Clone(req.Key), bytes.Clone(req.Secret)
+			req.Key, req.Secret, req.Value = bytes.Clone(req.Key), bytes.Clone(req.Secret), bytes.Clone(req.Value)
 			got = append(got, outcome{value: req})
 			continue
 		}

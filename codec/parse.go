@@ -108,7 +108,14 @@ func parseArguments(r *Request, args *arguments) {
 	case Claim:
 		r.Token, r.TTL = args.token(), args.duration(1)
 		r.Limit, r.Weight = int(args.number(1, maxLimit)), int(args.number(1, maxLimit))
-	case Beat, Sync, Bye:
+	case Put:
+		r.Token, r.Keep = args.token(), args.duration(0)
+		r.Value = args.value()
+	case Delete:
+		r.Token = args.token()
+	case Join:
+		args.join(r)
+	case Beat, Sync, Bye, Get:
 		args.failed = args.failed || string(args.next()) != "_"
 	}
 }

@@ -34,6 +34,10 @@ const (
 	Sync                              // sync: everything that was to be resumed has been named
 	Bye                               // bye: release everything and close
 	Claim                             // claim: go on with the lease of Token, which an earlier run of the server granted
+	Put                               // put: store Value under the key that Token holds
+	Get                               // get: the value under the key
+	Delete                            // del: remove the value under the key that Token holds
+	Join                              // join: queue as Lock does, for the lock or for a value
 )
 
 // words are the commands' names on the wire; with an "s" before them those of
@@ -41,7 +45,7 @@ const (
 var words = [...]string{
 	Lock: "l", Release: "r", Renew: "n", Enqueue: "e", Wait: "w", Auth: "auth", Ping: "ping", Stats: "stats",
 	Hello: "hello", Force: "force", Cancel: "cancel", Beat: "beat", Sync: "sync", Bye: "bye",
-	Claim: "claim",
+	Claim: "claim", Put: "put", Get: "get", Delete: "del", Join: "join",
 }
 
 // String returns the command's name on the wire, for locks.
@@ -57,14 +61,14 @@ func (c Command) exists(frame bool) bool {
 	switch c {
 	case Auth, Hello:
 		return !frame
-	case Cancel, Beat, Sync, Bye, Claim:
+	case Cancel, Beat, Sync, Bye, Claim, Put, Get, Delete, Join:
 		return frame
 	}
 	return true
 }
 
 // keyed says whether the command is about a key.
-func (c Command) keyed() bool { return c >= Lock && c <= Wait || c == Force || c == Claim }
+func (c Command) keyed() bool { return c >= Lock && c <= Wait || c == Force || c >= Claim }
 
 // A Request is one request of the base protocol, or a frame of session mode if
 // it has an ID. Which fields count depends on that and on the command; the
@@ -78,17 +82,17 @@ type Request struct {
 	// semaphore of that name, not on the lock. Claim does not say it: the token
 	// tells, whose second half depends on it.
 	Semaphore bool
-	// NoTimeout makes Lock and Wait wait for ever, whatever Timeout says; in
+	// NoTimeout makes Lock, Wait and Join wait for ever, whatever Timeout says; in
 	// frames alone.
 	NoTimeout bool
 	// Key names what is locked. After RequestReader.Read it is part of the
 	// reader's buffer and valid until the next Read or Fill.
 	Key []byte
-	// Timeout is how long Lock and Wait wait; 0 tries once. It is written in
+	// Timeout is how long Lock, Wait and Join wait; 0 tries once. It is written in
 	// whole seconds, or in frames milliseconds, rounded up, so that a wait never
 	// becomes a try.
 	Timeout time.Duration
-	// TTL is the lease that Lock, Enqueue and Renew ask for; 0 leaves it to
+	// TTL is the lease that Lock, Enqueue, Renew and Join ask for; 0 leaves it to
 	// the server. Claim must have one. It is written as Timeout is.
 	TTL time.Duration
 	// Limit is the number of slots, at least 1, of Lock and Enqueue on a
@@ -98,14 +102,23 @@ type Request struct {
 	// leaves it out, which means 1. Claim must have one. Whether it fits the limit
 	// is not asked here. In frames alone.
 	Weight int
-	// Fences is how many fences the grant of Lock and Enqueue owns, its token's
-	// being the first; 0 leaves it out, which means 1. In frames alone.
+	// Fences is how many fences the grant of Lock, Enqueue and Join owns, its
+	// token's being the first; 0 leaves it out, which means 1. In frames alone.
 	Fences int
 	// Ticket is the ID of the Enqueue that Wait waits for, or of the request
 	// that Cancel takes back; in frames alone.
 	Ticket uint64
-	// Token names the hold for Release, Renew and Claim.
+	// Token names the hold for Release, Renew, Claim, Put and Delete.
 	Token Token
+	// Value is what Put stores, which may be empty. After RequestReader.Read it is
+	// part of the reader's buffer, as Key is.
+	Value []byte
+	// Keep is after how long the value of Put goes by itself; 0 is never. It is
+	// written as Timeout is.
+	Keep time.Duration
+	// Fresh is how old a value may be that answers Join at once: only one that is
+	// younger does. 0 is none, and AnyAge is all. It is written as Timeout is.
+	Fresh time.Duration
 	// Secret is what Auth shows. After RequestReader.Read it is part of the
 	// reader's buffer, as Key is.
 	Secret []byte
@@ -126,6 +139,9 @@ func (r Request) Format(f fmt.State, _ rune) {
 	fmt.Fprintf(f, "%s%s %q timeout=%v ttl=%v limit=%d", kind, r.Command, r.Key, r.Timeout, r.TTL, r.Limit) //nolint:errcheck // as above
 	if r.ID != 0 {
 		fmt.Fprintf(f, " unlimited=%t weight=%d fences=%d ticket=%d", r.NoTimeout, r.Weight, r.Fences, r.Ticket) //nolint:errcheck // as above
+	}
+	if r.Command >= Put {
+		fmt.Fprintf(f, " keep=%v fresh=%v and %d bytes", r.Keep, r.Fresh, len(r.Value)) //nolint:errcheck // as above
 	}
 	if r.Hello != nil {
 		fmt.Fprintf(f, " %+v", *r.Hello) //nolint:errcheck // as above
@@ -214,6 +230,14 @@ func appendArguments(dst []byte, r *Request) []byte {
 		dst = append(r.Token.AppendHex(dst), ' ')
 	case Lock, Wait:
 		dst = append(appendTimeout(dst, r), ' ')
+	case Put:
+		return appendPut(dst, r)
+	case Get:
+		return append(dst, '_')
+	case Delete:
+		return r.Token.AppendHex(dst)
+	case Join:
+		return appendJoin(dst, r)
 	case Force:
 		return append(dst, kindWord(r.Semaphore)...)
 	case Claim:

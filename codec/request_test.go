@@ -77,8 +77,8 @@ func TestRequestsBothWays(t *testing.T) {
 
 // equalRequests takes no key and an empty key for the same.
 func equalRequests(a, b codec.Request) bool {
-	same := bytes.Equal(a.Key, b.Key) && bytes.Equal(a.Secret, b.Secret)
-	a.Key, b.Key, a.Secret, b.Secret = nil, nil, nil, nil
+	same := bytes.Equal(a.Key, b.Key) && bytes.Equal(a.Secret, b.Secret) && bytes.Equal(a.Value, b.Value)
+	a.Key, b.Key, a.Secret, b.Secret, a.Value, b.Value = nil, nil, nil, nil, nil, nil
 	return same && reflect.DeepEqual(a, b)
 }
 

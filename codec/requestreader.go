@@ -66,12 +66,10 @@ func (rr *RequestReader) argumentCap(line []byte) int {
 		}
 		return MaxLine
 	}
-	// Values are not for this version, but a client that sends one is to hear
-	// "error" and keep its connection.
 	if !bytes.HasSuffix(line, valueWord) { // nearly always
 		return MaxLine
 	}
-	if _, word, ok := cutID(line); !ok || string(word) != "put" {
+	if _, word, ok := cutID(line); !ok || string(word) != words[Put] {
 		return MaxLine
 	}
 	return max(rr.maxArgument, MaxLine)

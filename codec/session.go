@@ -8,10 +8,6 @@ import (
 	"log/slog"
 )
 
-// MaxArgument caps the argument of a frame that carries a value: 64 KiB as
-// base64, and 1 KiB for what stands before it.
-const MaxArgument = (64<<10+2)/3*4 + 1<<10
-
 // MaxID is the largest ID of a frame.
 const MaxID = 1<<63 - 1
 
