@@ -119,7 +119,8 @@ func (e *HeldError) Unwrap() error { return ErrLocked }
 // matches what it wraps.
 type Error struct {
 	// Op is "acquire", "try", "enqueue", "wait", "cancel", "renew", "release",
-	// "hand over", "check", "force", "lock" or "unlock".
+	// "hand over", "check", "force", "lock", "unlock", "join", "get", "put",
+	// "remove", "shelf" or "do".
 	Op string
 	// Key is the key at hand.
 	Key string
