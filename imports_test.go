@@ -34,8 +34,13 @@ var mayImport = map[string][]string{
 	"internal/servers":   {"internal/echo", "internal/proc", "server"},
 }
 
-// mayUse are the modules that the library stands on.
-var mayUse = []string{"golang.org/x/sync", "github.com/cenkalti/backoff/v4"}
+// mayUse are the modules that the library stands on, and the packages that may
+// import them: nil is every one.
+var mayUse = map[string][]string{
+	"golang.org/x/sync":              nil,
+	"github.com/cenkalti/backoff/v4": nil,
+	"go.etcd.io/bbolt":               {"internal/datadir"},
+}
 
 func TestImportsRunOneWay(t *testing.T) {
 	imports := readImports(t)
@@ -63,9 +68,12 @@ func allowed(pkg, imported string) bool {
 	if first, _, _ := strings.Cut(imported, "/"); !strings.Contains(first, ".") {
 		return true // the standard library
 	}
-	return slices.ContainsFunc(mayUse, func(m string) bool {
-		return imported == m || strings.HasPrefix(imported, m+"/")
-	})
+	for module, users := range mayUse {
+		if imported == module || strings.HasPrefix(imported, module+"/") {
+			return users == nil || slices.Contains(users, pkg)
+		}
+	}
+	return false
 }
 
 func TestImportRulesBite(t *testing.T) {
@@ -77,6 +85,9 @@ func TestImportRulesBite(t *testing.T) {
 		{"server", modulePath + "/locker"},
 		{"memory", modulePath},
 		{"locker", "github.com/stretchr/testify/require"},
+		{"server", "go.etcd.io/bbolt"},
+		{"locker", "go.etcd.io/bbolt/errors"},
+		{"internal/datadir", "go.etcd.io/bbolty"},
 		{"unheard/of", modulePath + "/locker"},
 	} {
 		if allowed(bad[0], bad[1]) {

@@ -26,9 +26,14 @@ type Options struct {
 	// goroutine without a mutex; no update begins before it returns. It must
 	// not call Stop or Close.
 	Changed func()
+	// ValuesChanged, unless nil, is called after each transaction of values,
+	// and once when there can be no more because one failed, as Changed is
+	// but on a goroutine of its own.
+	ValuesChanged func()
 	// Wall is the wall clock. Nil is time.Now.
 	Wall func() time.Time
-	// FS is the file system. Nil is OS.
+	// FS is the file system. Nil is OS. If it is no ValuesFS no values are
+	// kept.
 	FS FS
 
 	faults faults
@@ -46,6 +51,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Changed == nil {
 		o.Changed = func() {}
+	}
+	if o.ValuesChanged == nil {
+		o.ValuesChanged = func() {}
 	}
 	if o.Wall == nil {
 		o.Wall = time.Now
@@ -77,6 +85,10 @@ type Found struct {
 	// SetBack is by how much the wall clock is behind what the last server
 	// saw. It does no harm here, but somebody may want to know.
 	SetBack time.Duration
+	// Values are the values that are on disk, in the order of their keys, but
+	// for those that expired: by the wall clock, even if it was set. Their
+	// fences are not above Fence.
+	Values []StoredValue
 }
 
 // A Dir is a data directory that is open. All methods are safe for concurrent
@@ -86,6 +98,8 @@ type Dir struct {
 	began time.Time
 	store *store // the writer's
 	found Found
+
+	values *valueWriter // nil without a ValuesFS
 
 	ceiling atomic.Uint64 // as the ledger says, written under mu
 	plenty  atomic.Uint64 // Reserve has nothing to do up to there; written under mu
@@ -122,12 +136,13 @@ func Open(path string, opts Options) (*Dir, error) {
 	}
 	lim := opts.limits()
 	began := lim.begin(found, wall)
-	if err := st.update(&began); err != nil {
+	vs, values, err := st.begin(found, &began, wall)
+	if err != nil {
 		return nil, errors.Join(err, st.close())
 	}
 	d := &Dir{
 		opts: opts, began: time.Now(), store: st,
-		found: Found{State: *found, Fence: lim.firstFence(found, wall), SetBack: time.Duration(max(found.Wall-wall, 0))},
+		found: Found{State: *found, Fence: lim.firstFence(found, wall), SetBack: time.Duration(max(found.Wall-wall, 0)), Values: values},
 		wake:  make(chan struct{}, 1), ended: make(chan struct{}), changed: make(chan struct{}),
 		ledger: newLedger(lim, found, &began),
 	}
@@ -135,8 +150,29 @@ func Open(path string, opts Options) (*Dir, error) {
 		d.found.Grace = found.Mark
 	}
 	d.publish()
+	if vs != nil {
+		d.values = newValueWriter(vs, &d.opts, d.began, d.noteValues)
+	}
 	go d.run()
 	return d, nil
+}
+
+// noteValues lets the slots know of a transaction of values that is on disk.
+func (d *Dir) noteValues(tx uint64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ledger.note(time.Since(d.began), tx, false)
+	d.kick()
+}
+
+// endValues ends the writer of values, and has the slots know its last transaction.
+func (d *Dir) endValues() error {
+	err := d.values.stop()
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.ledger.note(time.Since(d.began), 0, true)
+	d.kick()
+	return err
 }
 
 // Found returns what the start found. Its records must not be changed.
@@ -261,6 +297,7 @@ func (d *Dir) Updates() uint64 {
 // may be out that nobody has claimed yet, nor when there is an error; then the
 // next start has a grace as after a crash.
 func (d *Dir) Stop(leases []Record) (clean bool, err error) {
+	verr := d.endValues()
 	d.mu.Lock()
 	stamp, clean, err := d.ledger.stop(time.Since(d.began), leases)
 	d.kick()
@@ -268,7 +305,7 @@ func (d *Dir) Stop(leases []Record) (clean bool, err error) {
 	if err == nil {
 		err = d.Wait(context.Background(), stamp)
 	}
-	err = errors.Join(err, d.Close())
+	err = errors.Join(err, verr, d.Close())
 	return clean && err == nil, err
 }
 
@@ -277,13 +314,14 @@ func (d *Dir) Stop(leases []Record) (clean bool, err error) {
 // mutex that Changed takes. Closing again does nothing.
 func (d *Dir) Close() error {
 	d.closeOnce.Do(func() {
+		verr := d.endValues()
 		d.mu.Lock()
 		d.closing = true
 		close(d.wake)
 		d.mu.Unlock()
 		<-d.ended
 		d.fail(ErrClosed)
-		d.closeErr = d.store.close()
+		d.closeErr = errors.Join(verr, d.store.close())
 	})
 	return d.closeErr
 }

@@ -12,11 +12,11 @@ import (
 const (
 	slotMagic     = "dlkstate"
 	identityMagic = "dlkident"
-	version       = 1
+	version       = 2
 
 	headSize     = len(slotMagic) + 4 + 8 + 8 + idSize
-	fixedSize    = 8 + 8 + KeySize + 8 + 8 + 1 + 4 // of the body, without records
-	recordSize   = 1 + 8 + 8 + 8 + 8 + 2           // without the key
+	fixedSize    = 8 + 8 + KeySize + 8 + 8 + 1 + 8 + 4 // of the body, without records
+	recordSize   = 1 + 8 + 8 + 8 + 8 + 2               // without the key
 	maxSlot      = headSize + fixedSize + MaxRecords*(recordSize+MaxKey) + sha256.Size
 	idSize       = 16
 	identitySize = len(identityMagic) + 4 + idSize + 8 + sha256.Size
@@ -65,6 +65,7 @@ func (s *State) append(b []byte) []byte {
 		clean = 1
 	}
 	b = append(b, clean)
+	b = binary.BigEndian.AppendUint64(b, s.ValuesTx)
 	b = binary.BigEndian.AppendUint32(b, uint32(len(s.Records))) //nolint:gosec // check caps it
 	for i := range s.Records {
 		r := &s.Records[i]
@@ -141,6 +142,7 @@ func (s *State) read(r *reader) {
 	s.Mark = time.Duration(r.int64())
 	clean := r.take(1)[0]
 	s.Clean = clean == 1
+	s.ValuesTx = r.uint64()
 	n := int(binary.BigEndian.Uint32(r.take(4)))
 	if clean > 1 || n > len(r.rest)/(recordSize+1) {
 		r.short = true

@@ -43,10 +43,10 @@ func TestEncoding(t *testing.T) {
 func TestFormat(t *testing.T) {
 	b, err := exampleSlot().encode()
 	assert.Sure(t, err)
-	assert.Exactly(t, "the encoding's sum", fmt.Sprintf("%x", sha256.Sum256(b)), "abbb6af418f77eb5c6d0b90f4c82062f6595c52a43bafad09b5d134f1b5fa209")
-	assert.Exactly(t, "its length", len(b), 508)
+	assert.Exactly(t, "the encoding's sum", fmt.Sprintf("%x", sha256.Sum256(b)), "0670a7c78e4cc9844ecf4cdb3fc6298908492f887216b2a2de11f5c599655083")
+	assert.Exactly(t, "its length", len(b), 516)
 	assert.Exactly(t, "the identity", fmt.Sprintf("%x", encodeIdentity(id{1, 2, 3}, 4)[:36]),
-		"646c6b6964656e740000000101020300000000000000000000000000"+"0000000000000004")
+		"646c6b6964656e740000000201020300000000000000000000000000"+"0000000000000004")
 }
 
 // TestNothingIsWrittenThatWouldBeRefused wants the same rules on both ways.

@@ -13,6 +13,9 @@ var (
 	ErrInUse = errors.New("another server uses the data directory")
 	// ErrClosed means that the Dir was closed or stopped.
 	ErrClosed = errors.New("the data directory is closed")
+	// ErrBadValue means that a value can never be kept: its key must have 1 to
+	// MaxKey bytes, and its data at most MaxValue.
+	ErrBadValue = errors.New("datadir: a value's key must have 1 to 256 bytes and its data at most 1 GiB")
 	// ErrFull means that there are more records than the files take.
 	ErrFull = errors.New("too many recorded leases")
 )

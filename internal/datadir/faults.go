@@ -22,6 +22,15 @@ type faults struct {
 	noCarry        bool // the mark falls while leases of earlier starts need it
 	recordEarly    bool // a record counts before it is on disk
 	cleanInGrace   bool // a stop is clean while leases of earlier starts are out
+
+	valuesUnchecked bool // checksums of values and of their head are ignored
+	fallBack        bool // one whole first page of values.db is enough, as for bbolt
+	missingValues   bool // a missing values.db is a first use
+	olderValues     bool // an older values.db is taken
+	noValuesSync    bool // transactions of values are not synced
+	valuesEarly     bool // a put counts before it is on disk
+	slotsFirst      bool // a start is written in the slots before values.db
+	noSums          bool // the head's sum over all values is ignored
 }
 
 // believed is which of two whole slots counts with faults that the rules would

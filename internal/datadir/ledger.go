@@ -12,6 +12,7 @@ import (
 type Stamp uint64
 
 const (
+	noteEvery  = time.Minute // the least time between two updates for values alone
 	lowerEvery = time.Minute // the least time between two falls of the mark
 	maxRaises  = 4           // of the mark between two falls, before it goes to the top
 )
@@ -41,6 +42,7 @@ type ledger struct {
 
 	raises  int           // of the mark since it fell last
 	lowered time.Duration // when it did
+	noted   time.Duration // when a transaction of values was last asked to be known
 	carry   time.Duration // leases of earlier starts may be out until then
 	stopped bool          // nothing more is asked for
 }
@@ -184,6 +186,16 @@ func (l *ledger) lower(now, need time.Duration) {
 	l.wanted.Mark = need
 	l.lowered, l.raises = now, 0
 	l.ask()
+}
+
+// note takes note of the last transaction of values.db that is on disk. It is
+// written with what else is, and by itself now and then and at the end.
+func (l *ledger) note(now time.Duration, tx uint64, end bool) {
+	l.wanted.ValuesTx = max(l.wanted.ValuesTx, tx)
+	if l.wanted.ValuesTx > l.saved.ValuesTx && !l.stopped && (end || now >= l.noted+noteEvery) {
+		l.noted = now
+		l.ask()
+	}
 }
 
 // keep asks for a record, in place of any of the same name.

@@ -36,6 +36,10 @@ type State struct {
 	Mark time.Duration
 	// Clean says that the server stopped with Records being all leases.
 	Clean bool
+	// ValuesTx is the number of a transaction of values.db that was on disk
+	// when this was written, seldom the last one. 0 is before there was a
+	// values.db.
+	ValuesTx uint64
 	// Records are the leases that have one, in the order of Record.Compare:
 	// after a clean stop all of them, else those longer than Options.MaxGrace.
 	Records []Record
@@ -94,5 +98,5 @@ func (s *State) check() error {
 // equal says whether two states are the same.
 func (s *State) equal(o *State) bool {
 	return s.Boot == o.Boot && s.Wall == o.Wall && bytes.Equal(s.Key[:], o.Key[:]) && s.Ceiling == o.Ceiling &&
-		s.Mark == o.Mark && s.Clean == o.Clean && slices.Equal(s.Records, o.Records)
+		s.Mark == o.Mark && s.Clean == o.Clean && s.ValuesTx == o.ValuesTx && slices.Equal(s.Records, o.Records)
 }

@@ -248,6 +248,30 @@ func (st *store) update(s *State) error {
 	return nil
 }
 
+// begin writes the state of a start, and that of values.db before it. Without a
+// ValuesFS there are no values.
+func (st *store) begin(found, began *State, wall int64) (vs *valueStore, values []StoredValue, err error) {
+	if fsys, ok := st.fs.(ValuesFS); ok {
+		if st.faults.slotsFirst {
+			err = st.update(began)
+		}
+		if err == nil {
+			vs, values, err = openValues(fsys.ValuesDir(st.path), st.id, found, wall, st.faults)
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+		began.ValuesTx = vs.head.tx
+	}
+	if err := st.update(began); err != nil {
+		if vs != nil {
+			err = errors.Join(err, vs.close())
+		}
+		return nil, nil, err
+	}
+	return vs, values, nil
+}
+
 // close closes all files, the lock last.
 func (st *store) close() error {
 	var errs []error
