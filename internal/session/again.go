@@ -171,7 +171,7 @@ func (c *Client) waits(call *Call) bool {
 	switch {
 	case !c.naming.under || call.names:
 		return false
-	case c.claims && (call.Request.Command == codec.Renew || call.Request.Command == codec.Wait):
+	case c.claims && call.claimed():
 		return true
 	}
 	return call.wants()

@@ -29,6 +29,8 @@ func (s *Server) happened(x *session, e table.Event) {
 		s.lost(x, e)
 	case e.Kind == table.EventGranted:
 		s.granted(x, c)
+	case e.Kind == table.EventValue:
+		s.joined(x, c)
 	case e.Kind == table.EventTimedOut:
 		s.conclude(x, c, codec.Timeout)
 	case !c.ticket || c.wait != 0:
@@ -74,6 +76,9 @@ func (s *Server) granted(x *session, c *call) {
 		c.lease.Tag = grantedTo(c.id)
 		delete(x.calls, c.id)
 		s.grant(x, c.id, codec.OK, c.lease)
+		if s.faults.twoLeaders {
+			s.leadTwice(c.lease)
+		}
 	}
 }
 

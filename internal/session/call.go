@@ -11,12 +11,13 @@ import (
 // Tag, and may use it again once it is over and is no Place; everything else is
 // the Client's until then.
 type Call struct {
-	// Request is what to ask. Its ID is given by the Client; its Key must not
-	// change. Durations are rounded up to what the wire can say.
+	// Request is what to ask. Its ID is given by the Client; its Key and Value
+	// must not change. Durations are rounded up to what the wire can say.
 	Request codec.Request
 	// Tag is the caller's own.
 	Tag any
-	// Hold is where a grant to the call goes. Lock and Wait need one.
+	// Hold is where a grant to the call goes. Lock, Wait and Join need one. The
+	// Token of Put and Delete is in the Request.
 	Hold *Hold
 	// Ticket is the Enqueue that a Wait waits for.
 	Ticket *Call
@@ -32,6 +33,12 @@ type Call struct {
 	Holder   string
 	HeldFor  time.Duration
 	JSON     []byte
+	// Fence is what Put took, or that of the value which answered Get or Join with
+	// the Status Found, whose Age and Value these are then. Get is None else. Put
+	// and Delete are Failed where the hold has ended, as far as the server knows.
+	Fence uint64
+	Age   time.Duration
+	Value []byte
 
 	stamp time.Duration // before it was sent, over this connection
 	since time.Duration // before it was begun: its timeout counts from here
@@ -68,14 +75,28 @@ func (c *Call) Place() bool { return c.place }
 
 // acquires says whether the call can be answered with a hold.
 func (c *Call) acquires() bool {
-	return c.Request.Command == codec.Lock || c.Request.Command == codec.Wait
+	switch c.Request.Command {
+	case codec.Lock, codec.Wait, codec.Join:
+		return true
+	}
+	return false
 }
 
 // wants says whether the call asks for what somebody else may have: a lease, a
 // place, or the end of leases.
 func (c *Call) wants() bool {
 	switch c.Request.Command {
-	case codec.Lock, codec.Enqueue, codec.Force:
+	case codec.Lock, codec.Enqueue, codec.Join, codec.Force:
+		return true
+	}
+	return false
+}
+
+// claimed says whether the call is about a lease or a place, which a server that
+// was restarted has to be told of first.
+func (c *Call) claimed() bool {
+	switch c.Request.Command {
+	case codec.Renew, codec.Wait, codec.Put, codec.Delete:
 		return true
 	}
 	return false

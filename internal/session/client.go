@@ -58,6 +58,9 @@ type Client struct {
 	spread  time.Duration   // over how long claims are sent
 	slots   map[*Hold]slots // of what is held of semaphores, to claim it
 
+	maxValue int  // what the server last offered; 0 is no values
+	durable  bool // and that they are there after its restart
+
 	beaten   time.Duration // the stamp of the latest beat of this connection that was answered
 	beat     *Call         // the one that is on its way, or was last
 	shortest time.Duration // no lease of a hold or call is shorter
@@ -134,6 +137,12 @@ func (c *Client) Cut(now time.Duration, conn uint64) {
 // resume.
 func (c *Client) Up() bool { return c.state == up }
 
+// Offers returns what the server said of values when the latest connection was
+// made: how many bytes one may have, 0 if it keeps none, and whether they and all
+// leases are there after a restart of it. Before the first answer to hello it keeps
+// none.
+func (c *Client) Offers() (maxValue int, durable bool) { return c.maxValue, c.durable }
+
 // Holds counts the holds that are neither released nor lost.
 func (c *Client) Holds() int { return c.holds.held }
 
@@ -167,6 +176,7 @@ func (c *Client) Do(now time.Duration, call *Call) {
 	call.since, call.stamp = now, now
 	call.Status, call.TTL, call.Position, call.Count, call.JSON = 0, 0, 0, 0, nil
 	call.Holder, call.HeldFor = "", 0
+	call.Fence, call.Age, call.Value = 0, 0, nil
 	call.place, call.taken = false, false
 	if ttl := call.Request.TTL; ttl > 0 {
 		c.shortest = min(c.shortest, ttl)

@@ -17,6 +17,7 @@ type parked struct {
 	request codec.Request
 	lease   *table.Lease
 	status  codec.Status
+	seen    uint64 // the fence of the value that a join has seen
 }
 
 // admitted says whether to go on with a request for a lease. If not it was parked
@@ -34,7 +35,11 @@ func (s *Server) admitted(x *session, r *codec.Request, ttl time.Duration, fence
 		s.park(x, r)
 		return false
 	case Never:
-		s.reply(x, r.ID, codec.Failed)
+		status := codec.Failed
+		if r.Command == codec.Put {
+			status = codec.Unavailable // or it would look as if the lease had ended
+		}
+		s.reply(x, r.ID, status)
 		return false
 	}
 	return true
@@ -54,10 +59,10 @@ func (s *Server) mayLast(l *table.Lease, ttl time.Duration) Verdict {
 }
 
 func (s *Server) park(x *session, r *codec.Request) {
-	p := parked{link: x.link, request: *r}
-	p.request.Key = bytes.Clone(r.Key)
+	p := parked{link: x.link, request: *r, seen: s.seen(r)}
+	p.request.Key, p.request.Value = bytes.Clone(r.Key), bytes.Clone(r.Value)
 	s.parked = append(s.parked, p)
-	if r.Command == codec.Lock || r.Command == codec.Enqueue {
+	if ordered(r) {
 		if s.queued == nil {
 			s.queued = make(map[parkedKey]int)
 		}
@@ -65,7 +70,17 @@ func (s *Server) park(x *session, r *codec.Request) {
 	}
 }
 
-// A parkedKey is a key for which acquisitions are parked.
+// ordered says whether a parked request holds up those that come later for its
+// key: acquisitions, and changes of its value.
+func ordered(r *codec.Request) bool {
+	switch r.Command {
+	case codec.Lock, codec.Enqueue, codec.Join, codec.Put, codec.Delete:
+		return true
+	}
+	return false
+}
+
+// A parkedKey is a key for which requests are parked.
 type parkedKey struct {
 	kind table.Kind
 	key  string
@@ -79,7 +94,7 @@ func (s *Server) unpark(x *session, id uint64) bool {
 	if i < 0 {
 		return false
 	}
-	if r := &s.parked[i].request; r.Command == codec.Lock || r.Command == codec.Enqueue {
+	if r := &s.parked[i].request; ordered(r) {
 		s.queued[parkedKey{KindOf(r), string(r.Key)}]--
 	}
 	s.parked = slices.Delete(s.parked, i, i+1)
@@ -94,25 +109,48 @@ func (s *Server) Retry(now time.Duration) {
 	}
 	s.table.Advance(now)
 	s.Settle()
+	s.now = now
 	all := s.parked
 	s.parked, s.queued = nil, nil
 	for i := range all {
-		p := &all[i]
-		x := p.link.session
-		switch {
-		case x == nil || x.link != p.link:
-		case p.lease == nil && p.request.Command == codec.Renew:
-			s.renew(now, x, &p.request)
-		case p.lease == nil && p.request.Command == codec.Claim:
-			s.claim(now, x, &p.request, false)
-		case p.lease == nil:
-			s.acquire(now, x, &p.request, false)
-		case p.lease.State() == table.Granted:
-			s.grant(x, p.request.ID, p.status, p.lease)
-		default:
-			s.reply(x, p.request.ID, codec.LeaseExpired)
-		}
-		s.Settle()
+		s.proceed(now, &all[i])
+	}
+}
+
+// proceed goes on with a request that was held up.
+func (s *Server) proceed(now time.Duration, p *parked) {
+	x := p.link.session
+	switch {
+	case x == nil || x.link != p.link:
+		return
+	case p.lease == nil:
+		s.carryOut(now, x, p)
+	case p.lease.State() == table.Granted:
+		s.grant(x, p.request.ID, p.status, p.lease)
+	default:
+		s.reply(x, p.request.ID, codec.LeaseExpired)
+	}
+	s.Settle()
+}
+
+// carryOut carries out a request that was held up before it was.
+func (s *Server) carryOut(now time.Duration, x *session, p *parked) {
+	switch r := &p.request; r.Command {
+	case codec.Renew:
+		s.renew(now, x, r)
+	case codec.Claim:
+		s.claim(now, x, r, false)
+	case codec.Put:
+		s.put(now, x, r, false)
+	case codec.Delete:
+		s.del(now, x, r, false)
+	case codec.Get: // what waited for a change sees that, and not those after it
+		v, _ := s.table.LookupValue(now, r.Key)
+		s.found(x, r.ID, v)
+	case codec.Join:
+		s.join(now, x, r, false, p.seen)
+	default:
+		s.acquire(now, x, r, false)
 	}
 }
 

@@ -1,6 +1,11 @@
 package session
 
-import "time"
+import (
+	"time"
+
+	"github.com/distributed-go/distributed/codec"
+	"github.com/distributed-go/distributed/internal/table"
+)
 
 // The faults are bugs planted to show that the searches and simulations of the
 // tests find them. They are unexported and nothing but a test sets them, so
@@ -16,6 +21,14 @@ type serverFaults struct {
 	lostLate          bool // a loss is told after an answer that was made later
 	placeLost         bool // a waiter that was passed over loses its place
 	grantToAbsent     bool // silence does not matter
+
+	anyValue    bool // a join is answered with a value that was there before it came
+	oldToken    bool // a put counts although its lease has ended
+	putAgain    bool // a put or a removal that came again is carried out again
+	forgetEarly bool // what those were answered is forgotten at the next beat
+	seenEarly   bool // a put counts before it is on disk
+	okEarly     bool // a put is answered before it is on disk
+	twoLeaders  bool // a grant to one who joined is told to another one too
 }
 
 type clientFaults struct {
@@ -42,6 +55,31 @@ func (s *Server) losePlaces(now time.Duration, x *session) {
 		if c.lease.Absent() {
 			s.table.Cancel(now, c.lease)
 			delete(x.calls, id)
+		}
+	}
+}
+
+// anyToken is oldToken: it returns the token of whoever holds the key.
+func (s *Server) anyToken(key []byte) (t table.Token) {
+	for _, x := range s.sessions {
+		x.owner.Leases(func(l *table.Lease) bool {
+			if l.State() == table.Granted && l.Kind() == table.Lock && l.Key() == string(key) {
+				t = l.Token()
+			}
+			return true
+		})
+	}
+	return t
+}
+
+// leadTwice is twoLeaders.
+func (s *Server) leadTwice(l *table.Lease) {
+	for _, x := range s.sessions {
+		for id, c := range x.calls {
+			if c.asked && !c.ticket && c.lease.State() == table.Queued && c.lease.Key() == l.Key() && c.lease.Kind() == l.Kind() {
+				s.grant(x, id, codec.OK, l)
+				return
+			}
 		}
 	}
 }

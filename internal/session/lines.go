@@ -56,6 +56,7 @@ func (c *Client) answered(now time.Duration, call *Call, a *codec.Answer) {
 	}
 	call.TTL, call.Position, call.Count, call.JSON = a.TTL, a.Position, a.Count, a.JSON
 	call.Holder, call.HeldFor = a.Holder, a.HeldFor
+	call.Fence, call.Age, call.Value = a.Fence, a.Age, a.Value
 	status := a.Status
 	switch {
 	case call.Request.Command == codec.Beat && status == codec.OK:
@@ -140,6 +141,8 @@ func (c *Client) welcome(now time.Duration, a *codec.Answer) bool {
 		return false
 	}
 	c.greeting.Resume, c.greeting.Resuming = a.Session, true
+	_, c.durable = a.Offer(codec.OfferDurable)
+	c.maxValue = a.MaxValue()
 	c.state = up
 	switch {
 	case resuming:

@@ -17,9 +17,18 @@ func (s *Server) Request(now time.Duration, l *Link, r *codec.Request) {
 	if !ok {
 		return
 	}
+	s.now = now
 	switch r.Command {
 	case codec.Lock, codec.Enqueue:
 		s.acquire(now, x, r, again)
+	case codec.Join:
+		s.join(now, x, r, again, noneSeen)
+	case codec.Put:
+		s.put(now, x, r, again)
+	case codec.Get:
+		s.get(now, x, r)
+	case codec.Delete:
+		s.del(now, x, r, again)
 	case codec.Wait:
 		s.wait(now, x, r, again)
 	case codec.Release:
@@ -98,7 +107,7 @@ func (s *Server) accept(now time.Duration, l *Link, id uint64) (x *session, agai
 	return nil, false, false
 }
 
-// acquire carries out l and e.
+// acquire carries out l and e, and join where no value answers it.
 func (s *Server) acquire(now time.Duration, x *session, r *codec.Request, again bool) {
 	if again && s.repeat(x, r) {
 		return
@@ -113,13 +122,14 @@ func (s *Server) acquire(now time.Duration, x *session, r *codec.Request, again 
 	ticket := r.Command == codec.Enqueue
 	q := table.Request{
 		Kind: KindOf(r), Key: r.Key, Owner: x.owner, TTL: s.ttl(r), Limit: r.Limit, Weight: max(r.Weight, 1),
-		Fences: r.Fences, Ticket: ticket,
+		Fences: r.Fences, Ticket: ticket, Joins: r.Command == codec.Join,
 	}
 	if !ticket && !r.NoTimeout {
 		q.Try, q.WaitUntil = r.Timeout <= 0, now+min(r.Timeout, longest)
 	}
 	l, err := s.table.Acquire(now, q)
 	switch {
+	case err == table.ErrLocked && s.refusedByChange(x, r, q.Kind):
 	case err == table.ErrLocked:
 		s.refuse(x, r.ID, q.Kind, r.Key)
 	case err != nil:
@@ -254,10 +264,10 @@ func (s *Server) renew(now time.Duration, x *session, r *codec.Request) {
 // was granted in answer to l or w stays: the answer is on its way, and the
 // client releases it. Taking back a w gives up the place that it waits for.
 func (s *Server) cancel(now time.Duration, x *session, r *codec.Request) {
-	if s.unpark(x, r.Ticket) {
+	c := x.calls[r.Ticket]
+	if c == nil && (s.unpark(x, r.Ticket) || s.unwait(x, r.Ticket)) {
 		s.reply(x, r.Ticket, codec.Canceled)
 	}
-	c := x.calls[r.Ticket]
 	if c == nil {
 		c = x.waits(r.Ticket)
 	}
@@ -298,6 +308,10 @@ func (x *session) waits(id uint64) *call {
 
 func (s *Server) beat(now time.Duration, x *session) {
 	s.table.Beat(now, x.owner)
+	x.outcomes.beat()
+	if s.faults.forgetEarly {
+		x.outcomes.beat()
+	}
 	if s.faults.beatRenewsTickets {
 		for _, c := range x.calls {
 			if c.lease.State() == table.Granted {

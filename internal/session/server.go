@@ -55,6 +55,16 @@ type ServerConfig struct {
 	// table or the Server; nil is for all and at once.
 	Admit func(ttl time.Duration, fences int) Verdict
 	Keep  func(l *table.Lease, ttl time.Duration) Verdict
+	// Values lets clients put, get, remove and join values, and says in the answer
+	// to hello how large they may be; without it those requests are refused.
+	Values bool
+	// Persist is told of each change of a value that the table has accepted, and is
+	// to begin to write it, and to return false if it never will. Server.Settled is
+	// then to be called once for each change that it took, those of one key in their
+	// order. Until that the key is granted to nobody and nobody learns of the change;
+	// whoever asks waits. It must call neither the table nor the Server. With nil,
+	// changes count at once.
+	Persist func(Write) bool
 }
 
 // A Verdict says whether something may be relied on.
@@ -87,7 +97,9 @@ type Server struct {
 	draining bool // acquisitions are refused
 	stopped  bool // and nobody is heard
 	parked   []parked
-	queued   map[parkedKey]int // how many of those want a key
+	queued   map[parkedKey]int    // how many of those want a key, or change its value
+	changes  map[string][]*change // of values, which have not settled, in their order
+	now      time.Duration        // of the latest call that can answer with a value
 
 	// Links in the order in which they were heard, and sessions without a link
 	// in the order in which they are to be looked at.
@@ -119,6 +131,8 @@ type session struct {
 	calls map[uint64]*call
 	// Granted finds, while resuming, leases by the ID of what they answered.
 	granted map[uint64]*table.Lease
+
+	outcomes outcomes
 
 	purgeAt        int  // how many calls may gather before dead tickets are removed
 	releaseOnClose bool // asked for in hello
@@ -164,6 +178,9 @@ func NewServer(cfg ServerConfig) *Server {
 	}
 	if cfg.Memory == 0 {
 		cfg.Memory = defaultMemory
+	}
+	if cfg.Values {
+		cfg.Offers = offerValues(cfg.Offers, cfg.Table.MaxValue())
 	}
 	return &Server{cfg: cfg, table: cfg.Table, sessions: make(map[codec.SessionID]*session)}
 }
