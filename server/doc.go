@@ -53,8 +53,8 @@
 // the first half of every token, start at the wall clock and grow by one with
 // every grant; so they grow over restarts too, for as long as the clock was not
 // set back between them, and with a data directory in any case. The second half
-// is an HMAC with a key that is made anew by every New, so that tokens of an
-// earlier run are worth nothing, or kept in the data directory.
+// is a keyed hash (token.go). Its key is made anew by every New, so that tokens
+// of an earlier run are worth nothing, or kept in the data directory.
 //
 // A pause of the whole process extends all leases by its length: the table's
 // clock stands still meanwhile (locks.go).

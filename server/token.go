@@ -1,7 +1,6 @@
 package server
 
 import (
-	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
@@ -11,14 +10,20 @@ import (
 )
 
 // newSigner returns the function that makes the second half of a token: the
-// first 64 bits of an HMAC-SHA256, with a secret key, over all that the
-// token stands for. So tokens cannot be guessed from others, and one that
+// SipHash-2-4, with a secret key, of all that the token stands for. So tokens
+// cannot be guessed from others: what a holder learns is hashes of his own grants,
+// and the only way to try another is to send it, with one chance in 2^64. One that
 // outlived the table can still be proved genuine by whoever has the key. The
 // function is not safe for concurrent use: the table calls it under its mutex.
+//
+// The table calls it once for each grant, which is why it is not the first 64
+// bits of an HMAC-SHA256: they are as hard to guess, and took a tenth of the
+// processor time of the server, 250 ns against 35. AES-CMAC took 120, and 210 for
+// keys of 30 bytes.
 func newSigner(secret []byte) func(kind table.Kind, key string, fence uint64, limit, weight int) uint64 {
-	mac := hmac.New(sha256.New, secret)
-	// Both are kept because a grant must not allocate them.
-	var message, sum []byte
+	digest := sha256.Sum256(secret) // so that secrets may have any length
+	sip := newSiphash([16]byte(digest[:16]))
+	var message []byte // is kept because a grant must not allocate it
 	return func(kind table.Kind, key string, fence uint64, limit, weight int) uint64 {
 		// The numbers come first, so that no key can look like one of them.
 		message = append(message[:0], byte(kind))
@@ -26,10 +31,7 @@ func newSigner(secret []byte) func(kind table.Kind, key string, fence uint64, li
 		message = binary.BigEndian.AppendUint64(message, uint64(limit))
 		message = binary.BigEndian.AppendUint64(message, uint64(weight))
 		message = append(message, key...)
-		mac.Reset()
-		mac.Write(message)
-		sum = mac.Sum(sum[:0])
-		return binary.BigEndian.Uint64(sum)
+		return sip.sum(message)
 	}
 }
 

@@ -58,3 +58,15 @@ func TestFirstFence(t *testing.T) {
 		}
 	}
 }
+
+func BenchmarkSigner(b *testing.B) {
+	for _, key := range []string{"key-12", "orders/2024/11/25/12345678"} {
+		b.Run(key[:3], func(b *testing.B) {
+			sign := newSigner([]byte("secret"))
+			b.ReportAllocs()
+			for b.Loop() {
+				sign(table.Lock, key, 1, 2, 3)
+			}
+		})
+	}
+}
