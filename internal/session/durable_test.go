@@ -138,14 +138,16 @@ func newServer(w *world, cfg table.Config) (*Server, *table.Table) {
 	}
 	cfg.MaxIdle, cfg.PruneInterval = time.Minute, time.Second
 	t, serial := table.New(cfg), w.serial
-	return NewServer(ServerConfig{
+	s := NewServer(ServerConfig{
 		Table: t, TTL: 10 * time.Second,
 		NewID: func() (id codec.SessionID) {
 			*serial++
 			id[0], id[1], id[2] = byte(*serial), byte(*serial>>8), byte(*serial>>16)
 			return id
 		},
-	}), t
+	})
+	s.cfg.Values = true
+	return s, t
 }
 
 // restart gives the desk a new server over a table in its grace, of 10 s.

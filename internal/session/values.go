@@ -155,6 +155,7 @@ func (s *Server) del(now time.Duration, x *session, r *codec.Request, again bool
 	case had:
 		s.wrote(x, r.ID, outcome{status: codec.OK})
 	case s.waitForChange(x, r, 0): // what took it away can still fail
+		x.outcomes.add(r.ID, outcome{status: codec.None})
 	default:
 		s.wrote(x, r.ID, outcome{status: codec.None})
 	}
@@ -206,11 +207,25 @@ func (s *Server) Settled(now time.Duration, key []byte, ok bool) {
 	}
 	s.concluded(c)
 	for i := range c.waiting {
-		s.proceed(now, &c.waiting[i])
+		s.waited(now, &c.waiting[i], ok)
 	}
 	// Those that Persist would not take come to an end with what was before them.
 	if rest := s.changes[string(key)]; len(rest) > 0 && rest[0].outcome.status == codec.Unavailable {
 		s.Settled(now, key, false)
+	}
+}
+
+// waited goes on with a request that waited for a change.
+func (s *Server) waited(now time.Duration, p *parked, ok bool) {
+	x := p.link.session
+	switch {
+	case x == nil || x.link != p.link:
+	case p.request.Command != codec.Delete:
+		s.proceed(now, p)
+	case ok: // there was nothing to remove, and what is there now came later
+		s.wrote(x, p.request.ID, outcome{status: codec.None})
+	default:
+		s.wrote(x, p.request.ID, outcome{status: codec.Unavailable})
 	}
 }
 
@@ -239,7 +254,9 @@ func (s *Server) wroteBefore(x *session, r *codec.Request) bool {
 		return false
 	}
 	if o, ok := x.outcomes.again(r.ID); ok {
-		s.wrote(x, r.ID, o)
+		if o.status != codec.None || !s.waitForChange(x, r, 0) {
+			s.wrote(x, r.ID, o)
+		}
 		return true
 	}
 	for _, c := range s.changes[string(r.Key)] {
