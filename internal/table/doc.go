@@ -44,6 +44,19 @@
 // Nothing that was released in the grace, or ended otherwise, can be claimed
 // afterwards, and after the grace only what was restored.
 //
+// # Values
+//
+// A lock's key can have a value, which only its holder puts there, by its token,
+// and which stays when the hold ends, and when the table forgets the key. A put
+// takes a fence of its own, so that it stands in one order with all grants. It
+// answers all who are queued by requests that join, at once and in their order,
+// whether their sessions are passed over or not. Whether a value that is there
+// is fresh enough for somebody who comes is not the table's to say.
+//
+// Where values are to survive a crash a change of one is pending at first. Nobody
+// sees it before it is settled; and the key is granted to nobody, because the
+// next holder must find what the one before was told is there.
+//
 // # Time
 //
 // Instants are durations since any origin that the caller fixes, of which only

@@ -35,6 +35,9 @@ func audit(t *Table, owners ...*Owner) error {
 	if err := auditHeap(t, seen); err != nil {
 		return err
 	}
+	if err := auditValues(t); err != nil {
+		return err
+	}
 	return auditOwners(owners, seen)
 }
 
@@ -85,7 +88,9 @@ func auditEntry(t *Table, e *entry, seen map[*Lease]bool) error {
 		return fmt.Errorf("%d indexed of %d holders", len(e.index), holding)
 	case head != nil && e.fits(head.Weight()) && t.may(head.mac):
 		return fmt.Errorf("the head waits for %d with %d of %d used", head.weight, used, e.limit)
-	case e.idle != (holding == 0 && waiting == 0):
+	case e.pending != (e.kind == Lock && len(t.values.pending[e.key]) > 0):
+		return fmt.Errorf("pending is %t with %d changes", e.pending, len(t.values.pending[e.key]))
+	case e.idle != (holding == 0 && waiting == 0 && !e.pending):
 		return fmt.Errorf("idle is %t with %d holders and %d waiters", e.idle, holding, waiting)
 	}
 	return nil
@@ -174,13 +179,20 @@ func TestAuditSeesDamage(t *testing.T) {
 		"idle": func(t *Table, _ *Owner, held, _ *Lease) {
 			t.idle.push(held.entry, 0)
 		},
-		"filed wrong": func(t *Table, _ *Owner, held, _ *Lease) { t.keys[Semaphore]["k"] = held.entry },
+		"pending":      func(_ *Table, _ *Owner, held, _ *Lease) { held.entry.pending = true },
+		"nobody waits": func(t *Table, _ *Owner, _, _ *Lease) { delete(t.values.pending, "settles") },
+		"value's size": func(t *Table, _ *Owner, _, _ *Lease) { t.values.size++ },
+		"value's slot": func(t *Table, _ *Owner, _, _ *Lease) { t.values.expires.all[0].slot++ },
+		"value stays":  func(t *Table, _ *Owner, _, _ *Lease) { t.values.expires = valueHeap{} },
+		"filed wrong":  func(t *Table, _ *Owner, held, _ *Lease) { t.keys[Semaphore]["k"] = held.entry },
 	}
 	for name, damage := range damages {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
 			o := b.NewOwner(1)
 			held, queued := b.ask(lock(o, "k"), Granted), b.ask(lock(o, "k"), Queued)
+			b.put(held, "v", second, false)
+			b.put(b.ask(lock(o, "settles"), Granted), "v", 0, true)
 			if err := audit(b.Table, o); err != nil {
 				t.Fatalf("before: %v", err)
 			}

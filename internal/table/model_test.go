@@ -19,6 +19,9 @@ type model struct {
 	idled     int // counts keys becoming idle
 	nextPrune time.Duration
 	events    []modelEvent
+	values    map[string]*modelValue
+	pending   map[string][]*modelValue // nil is a removal
+	answered  int                      // counts those whom a put answered
 }
 
 // A modelOwner is a session; other owners are not in the map.
@@ -55,6 +58,8 @@ type row struct {
 	beaten  bool
 	named   bool
 	absent  bool
+	joins   bool
+	value   *modelValue // if it was answered
 }
 
 // due is when something happens to the row by itself; 0 is never.
@@ -84,7 +89,10 @@ type modelEvent struct {
 }
 
 func newModel(cfg Config) *model {
-	return &model{cfg: cfg, keys: make(map[keyID]*modelKey), owners: make(map[int]*modelOwner), fence: cfg.FirstFence}
+	return &model{
+		cfg: cfg, keys: make(map[keyID]*modelKey), owners: make(map[int]*modelOwner), fence: cfg.FirstFence,
+		values: make(map[string]*modelValue), pending: make(map[string][]*modelValue),
+	}
 }
 
 // in returns the key's rows in the given state, in order.
@@ -180,6 +188,7 @@ func (m *model) advance(now time.Duration) {
 	if pruned {
 		m.nextPrune = m.now + m.cfg.PruneInterval
 	}
+	m.expireValues()
 }
 
 func (m *model) next() (time.Duration, bool) {
@@ -188,10 +197,14 @@ func (m *model) next() (time.Duration, bool) {
 	if k != nil {
 		at = max(m.nextPrune, k.since+m.cfg.MaxIdle)
 	}
-	if r := m.nextDue(); r != nil && (k == nil || r.due() < at) {
-		return r.due(), true
+	ok := k != nil
+	if r := m.nextDue(); r != nil && (!ok || r.due() < at) {
+		at, ok = r.due(), true
 	}
-	return at, k != nil
+	if goes, any := m.nextValue(); any && (!ok || goes < at) {
+		at, ok = goes, true
+	}
+	return at, ok
 }
 
 func (m *model) fall(r *row, kind EventKind, why Reason) {
@@ -210,17 +223,21 @@ func (m *model) settle(id keyID) {
 		if r.absent {
 			continue
 		}
-		if m.used(id)+r.weight > k.limit {
+		if m.used(id)+r.weight > k.limit || m.keepsAway(id) {
 			break
 		}
 		m.grant(r)
 		m.events = append(m.events, modelEvent{r, EventGranted})
 	}
-	if len(m.in(id, Granted)) == 0 && len(m.in(id, Queued)) == 0 && !k.idle {
+	if len(m.in(id, Granted)) == 0 && len(m.in(id, Queued)) == 0 && !k.idle && !m.keepsAway(id) {
 		m.idled++
 		k.idle, k.since, k.turn = true, m.now, m.idled
 	}
 }
+
+// keepsAway says whether nobody may be granted the key for the sake of a change
+// that is pending.
+func (m *model) keepsAway(id keyID) bool { return id.kind == Lock && len(m.pending[id.name]) > 0 }
 
 func (m *model) grant(r *row) {
 	r.state, r.fence, r.deadline = Granted, m.fence+1, m.now+r.ttl
@@ -262,9 +279,9 @@ func (m *model) acquire(now time.Duration, owner int, q Request) (*row, error) {
 	queue := m.in(id, Queued)
 	r := &row{
 		id: id, owner: owner, ttl: q.TTL, weight: q.Weight, arrival: len(m.rows), deadline: q.WaitUntil, fences: q.Fences,
-		session: m.owners[owner], ticket: q.Ticket, named: true,
+		session: m.owners[owner], ticket: q.Ticket, named: true, joins: q.Joins,
 	}
-	if !slices.ContainsFunc(queue, func(r *row) bool { return !r.absent }) && m.used(id)+q.Weight <= limit {
+	if !slices.ContainsFunc(queue, func(r *row) bool { return !r.absent }) && m.used(id)+q.Weight <= limit && !m.keepsAway(id) {
 		m.rows = append(m.rows, r)
 		m.grant(r)
 		return r, nil
@@ -449,7 +466,7 @@ func (m *model) snapshot(now time.Duration) []KeyInfo {
 		}
 		all = append(all, i)
 	}
-	return all
+	return m.withValues(all)
 }
 
 // since returns the time since the grant, both instants in whole milliseconds.

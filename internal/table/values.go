@@ -27,7 +27,7 @@ const (
 	// DefaultMaxValues is the most bytes of all values, if Config.MaxValues is 0.
 	DefaultMaxValues = 256 << 20
 	// ValueOverhead is what a value counts for besides its key and its data: its
-	// share of maps and heaps, and what the allocator rounds up.
+	// share of maps and heaps. The allocator may round up data by an eighth.
 	ValueOverhead = 192
 )
 
