@@ -16,6 +16,7 @@ var (
 	_ locker.Queuer    = (*Backend)(nil)
 	_ locker.Inspector = (*Backend)(nil)
 	_ locker.Forcer    = (*Backend)(nil)
+	_ locker.Joiner    = (*Backend)(nil)
 )
 
 // A Backend is one client of a Server. Make one with New or Server.Backend. It
@@ -36,7 +37,7 @@ func (b *Backend) String() string { return "memory://" }
 // end of ctx is released: the error wins.
 func (b *Backend) Acquire(ctx context.Context, req locker.Request) (locker.Grant, error) {
 	for {
-		p, err := b.place(ctx, req)
+		p, err := b.place(ctx, req, nil)
 		if err != nil {
 			return locker.Grant{}, err
 		}
@@ -162,6 +163,7 @@ var lockerErrors = map[error]error{
 	table.ErrTooManyWaiters: locker.ErrTooManyWaiters,
 	table.ErrNotHeld:        locker.ErrNotHeld,
 	table.ErrExpired:        locker.ErrPlaceExpired,
+	table.ErrValuesFull:     locker.ErrFull,
 	table.ErrWeight:         fmt.Errorf("%w: the weight must be from 1 to the limit", locker.ErrInvalid),
 	table.ErrFences:         fmt.Errorf("%w: fences must be from 0 to %d", locker.ErrInvalid, table.MaxFences),
 	table.ErrTTL:            fmt.Errorf("%w: the TTL must not be negative", locker.ErrInvalid),

@@ -11,9 +11,13 @@
 //	a, b := locker.New(s.Backend()), locker.New(s.Backend())
 //
 // It can do all that a backend can: FIFO queues, tries, two-phase queueing,
-// semaphores with weights, fences, inspection, force. Durations are exact. A lease is
+// semaphores with weights, fences, inspection, force, values and joins. Durations are exact. A lease is
 // 33 s long unless the request says otherwise, as on dflockd. Closing a Backend
 // releases what it holds.
+//
+// A Server keeps the values that were put for as long as it is there, in memory:
+// up to 64 KiB each, and 256 MiB together. They are gone with the process, as
+// Shelf says.
 //
 // # Virtual time
 //

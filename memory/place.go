@@ -17,6 +17,7 @@ type place struct {
 
 	acquired bool
 	grant    locker.Grant  // set if acquired
+	answer   answer        // of a join, or zero
 	turn     chan struct{} // closed when the turn comes; nil if acquired
 	used     bool          // Wait or Cancel was called
 }
@@ -24,24 +25,29 @@ type place struct {
 // Enqueue implements locker.Queuer.
 func (b *Backend) Enqueue(ctx context.Context, req locker.Request) (locker.Place, error) {
 	req.Try = false
-	p, err := b.place(ctx, req)
+	p, err := b.place(ctx, req, nil)
 	if err != nil {
 		return nil, err
 	}
 	return p, nil
 }
 
-// place asks for a lease.
-func (b *Backend) place(ctx context.Context, req locker.Request) (*place, error) {
+// place asks for a lease; a join may get an answer instead.
+// Fresh is nil unless it is for Join, whose argument it points to.
+func (b *Backend) place(ctx context.Context, req locker.Request, fresh *time.Duration) (*place, error) {
 	c, err := b.current()
 	if err != nil {
 		return nil, err
 	}
 	p := &place{session: c}
 	err = c.do(ctx, func(now time.Duration) (err error) {
+		if fresh != nil && b.server.freshLocked(now, req.Key, *fresh, &p.answer) {
+			return nil
+		}
 		p.lease, err = b.server.table.Acquire(now, table.Request{
 			Kind: kindOf(req.Kind), Key: []byte(req.Key), Owner: c.owner,
 			TTL: ttlOf(req.TTL), Limit: req.Limit, Weight: req.Weight, Fences: req.Fences, Try: req.Try,
+			Joins: fresh != nil,
 		})
 		switch {
 		case errors.Is(err, table.ErrLocked):
@@ -83,6 +89,10 @@ func (p *place) Wait(ctx context.Context) (locker.Grant, error) {
 	// meanwhile.
 	var g locker.Grant
 	err := p.session.do(ctx, func(now time.Duration) error {
+		if v := p.lease.Published(); v != nil {
+			p.answer = answer{v, now - v.At}
+			return nil
+		}
 		err := p.session.server.table.Collect(now, p.lease)
 		switch {
 		case err != nil && p.lease.Reason() == table.Revoked:

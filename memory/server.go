@@ -99,7 +99,7 @@ func (s *Server) nowLocked() time.Duration {
 func (s *Server) settleLocked() {
 	for _, e := range s.table.Events() {
 		switch e.Kind {
-		case table.EventGranted:
+		case table.EventGranted, table.EventValue:
 			if p, queued := e.Lease.Tag.(*place); queued {
 				close(p.turn)
 			}
