@@ -27,7 +27,7 @@ func (x *conversation) acquire(ctx context.Context, req *locker.Request) (locker
 
 func (x *conversation) newGrant(req *locker.Request) *grant {
 	g := &grant{x: x}
-	g.Key, g.Semaphore = req.Key, req.Kind == locker.Counting
+	g.Hold.Key, g.Semaphore = req.Key, req.Kind == locker.Counting
 	return g
 }
 
@@ -164,7 +164,7 @@ func (x *conversation) renew(ctx context.Context, g *grant, ttl time.Duration) (
 		return 0, fmt.Errorf("%w: renewal for %v", locker.ErrInvalid, ttl)
 	}
 	for ctx.Err() == nil {
-		a := x.srv.b.newAsk(codec.Renew, locker.Exclusive, g.Key)
+		a := x.srv.b.newAsk(codec.Renew, locker.Exclusive, g.Key())
 		now := x.clock()
 		x.mu.Lock()
 		if gone, lost := g.Tag.(gone); lost {

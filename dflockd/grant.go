@@ -21,7 +21,10 @@ type grant struct {
 // gone is the Tag of a hold that was lost.
 type gone struct{ cause error }
 
-var _ locker.Kept = (*grant)(nil)
+var _ locker.Named = (*grant)(nil)
+
+// Key implements locker.Named.
+func (g *grant) Key() string { return g.Hold.Key }
 
 // Since implements locker.Kept.
 func (g *grant) Since() time.Duration {

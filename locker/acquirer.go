@@ -36,7 +36,8 @@ var errLapsed = fmt.Errorf("grant ran out before it arrived: %w", ErrUnavailable
 // concurrent use.
 type Acquirer struct {
 	req      Request
-	settings *settings // the Client's if there are no others: a lease may be the only one of its Acquirer
+	settings *settings // the Client's if there are no others
+	nameless *Acquirer // the Client's if it asks for the same but for the key; else nil
 
 	outage atomic.Pointer[error] // that an acquisition rides out, while it pauses; else nil
 }
@@ -189,8 +190,22 @@ func (a *Acquirer) busy() error {
 }
 
 // Error wraps an error of an operation with the key and the backend.
-func (a *Acquirer) Error(op string, err error) error {
-	return &Error{Op: op, Key: a.req.Key, Backend: a.settings.client.name, Err: err}
+func (a *Acquirer) Error(op string, err error) error { return a.errorOf(op, a.req.Key, err) }
+
+func (a *Acquirer) errorOf(op, key string, err error) error {
+	return &Error{Op: op, Key: key, Backend: a.settings.client.name, Err: err}
+}
+
+// lasting returns the Acquirer that a lease remembers. Client.Acquire makes one
+// for each lease: where the backend keeps the hold and knows its key, the Client's
+// says all the rest, and what one lease costs falls from 265 bytes to 185.
+func (a *Acquirer) lasting(k Kept) *Acquirer {
+	if a.nameless != nil {
+		if _, named := k.(Named); named {
+			return a.nameless
+		}
+	}
+	return a
 }
 
 // newPauses returns the pauses of one loop of attempts: 20 ms, doubling up to a

@@ -86,6 +86,14 @@ type Kept interface {
 	Bind(Loser) error
 }
 
+// A Named is a Kept that knows the key of its hold, as it must to name it to the
+// server again: then the Client need not remember it for each lease too.
+type Named interface {
+	Kept
+	// Key never changes.
+	Key() string
+}
+
 // A Loser is told, once, that a Kept hold is gone other than by Release. The
 // backend calls Lose on any goroutine, without a lock that Since or Bind takes;
 // the cause matches ErrLost.

@@ -26,6 +26,7 @@ type Client struct {
 	releaser Releaser // the backend, or nil if it is none
 	name     string   // of the backend, which is not asked for it under a lock
 	settings settings
+	nameless *Acquirer // of the exclusive lease without options, on no key: for Acquirer.lasting
 	keeper   *keeper
 	returner returner
 	limits   limits
@@ -57,6 +58,8 @@ func New(b Backend, opts ...Option) *Client {
 	c := &Client{backend: b, name: b.String(), settings: settings}
 	c.releaser, _ = b.(Releaser)
 	c.settings.client = c
+	c.nameless = &Acquirer{req: exclusive(""), settings: &c.settings}
+	c.nameless.req.TTL = c.settings.ttl
 	c.life, c.endLife = context.WithCancelCause(context.Background())
 	c.afterlife, c.endAfterlife = context.WithCancel(context.Background())
 	c.keeper = newKeeper(c)
@@ -102,8 +105,10 @@ func (c *Client) Enqueue(ctx context.Context, key string, opts ...Option) (*Tick
 }
 
 func (c *Client) exclusive(key string, opts []Option) (*Acquirer, error) {
-	return c.Acquirer(Request{Kind: Exclusive, Key: key, Limit: 1, Weight: 1}, opts...)
+	return c.Acquirer(exclusive(key), opts...)
 }
+
+func exclusive(key string) Request { return Request{Kind: Exclusive, Key: key, Limit: 1, Weight: 1} }
 
 // Acquirer prepares acquisitions of one kind, so that a primitive checks its
 // request and options once and not at each Lock. Request.TTL and Request.Try
@@ -118,6 +123,10 @@ func (c *Client) Acquirer(req Request, opts ...Option) (*Acquirer, error) {
 	a.req.TTL, a.req.Try = a.settings.ttl, false
 	if err := errors.Join(req.check(), a.settings.check()); err != nil {
 		return nil, &Error{Op: "acquire", Key: req.Key, Backend: c.name, Err: err}
+	}
+	same := c.nameless.req
+	if same.Key = req.Key; a.req == same && a.settings == c.nameless.settings {
+		a.nameless = c.nameless
 	}
 	return a, nil
 }

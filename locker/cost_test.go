@@ -26,13 +26,15 @@ func heapInUse() uint64 {
 // bytes are dflockd's.
 type keptHold struct {
 	began time.Time
-	_     [56]byte
+	key   string
+	_     [40]byte
 }
 
-func newKeptHold() locker.Kept { return &keptHold{began: time.Now()} }
+func newKeptHold(key string) locker.Kept { return &keptHold{began: time.Now(), key: key} }
 
 func (h *keptHold) Since() time.Duration    { return time.Since(h.began) }
 func (h *keptHold) Bind(locker.Loser) error { return nil }
+func (h *keptHold) Key() string             { return h.key }
 
 // TestHeapOfALease: what one of very many costs, with its place in the
 // keeper's heap and in its session, and neither a goroutine nor a timer. Keys
@@ -46,12 +48,13 @@ func TestHeapOfALease(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		shared bool // one Acquirer for all, as a Mutex and a Semaphore have
-		kept   func() locker.Kept
+		kept   func(key string) locker.Kept
 		most   uint64
 	}{
 		{"of a primitive", true, nil, 180},
 		{"of a primitive that the backend keeps, with what that has of it", true, newKeptHold, 200},
-		{"of Client.Acquire", false, nil, 260},
+		{"of Client.Acquire", false, nil, 270},
+		{"of Client.Acquire that the backend keeps, with what that has of it", false, newKeptHold, 200},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			g := &granter{session: locker.NewSession(nil), kept: c.kept}
@@ -91,10 +94,10 @@ func TestHeapOfALease(t *testing.T) {
 
 // TestAllocations of the way that every lock takes.
 func TestAllocations(t *testing.T) {
-	one := newKeptHold()
+	one := newKeptHold("k")
 	for name, g := range map[string]*granter{
 		"renewed": {session: locker.NewSession(nil)},
-		"kept":    {kept: func() locker.Kept { return one }},
+		"kept":    {kept: func(string) locker.Kept { return one }},
 	} {
 		t.Run(name, func(t *testing.T) { allocations(t, g) })
 	}
@@ -144,8 +147,8 @@ func TestClockReadings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const pairs = 100
 		var readings atomic.Int64
-		one := newKeptHold()
-		c := newClient(t, &granter{kept: func() locker.Kept { return one }}, locker.WithTTL(time.Hour), locker.WithClock(func() time.Duration {
+		one := newKeptHold("k")
+		c := newClient(t, &granter{kept: func(string) locker.Kept { return one }}, locker.WithTTL(time.Hour), locker.WithClock(func() time.Duration {
 			readings.Add(1)
 			return time.Minute
 		}))
@@ -194,8 +197,8 @@ func benchmarkCycles(b *testing.B, c *locker.Client) {
 
 // BenchmarkAcquireReleaseKept is of leases that the backend keeps.
 func BenchmarkAcquireReleaseKept(b *testing.B) {
-	one := newKeptHold()
-	benchmarkCycles(b, newClient(b, &granter{kept: func() locker.Kept { return one }}))
+	one := newKeptHold("k")
+	benchmarkCycles(b, newClient(b, &granter{kept: func(string) locker.Kept { return one }}))
 }
 
 func BenchmarkAcquireReleaseParallel(b *testing.B) {

@@ -29,7 +29,7 @@ func (l *Lease) HandOver() (*Lease, error) {
 		return nil, err
 	}
 	if stop != nil {
-		stop(l.acquirer.Error("check", ErrNotHeld))
+		stop(l.error("check", ErrNotHeld))
 	}
 	return heir, nil
 }
@@ -47,7 +47,7 @@ func (l *Lease) passOn(now time.Duration, heir *Lease) (stop context.CancelCause
 		return nil, l.whyNotLocked()
 	}
 	if l.fence != 0 && l.spare == 0 {
-		return nil, l.acquirer.Error("hand over", ErrNoFence)
+		return nil, l.error("hand over", ErrNoFence)
 	}
 	if err := l.tie.Bind((*loser)(heir)); err != nil {
 		k.loseLocked(l, err, &after)

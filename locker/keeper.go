@@ -221,7 +221,7 @@ func (k *keeper) loseLocked(l *Lease, cause error, after *aftermath) {
 	}
 	n := l.noticeLocked()
 	k.forgetLocked(l)
-	l.state, n.err = lost, l.acquirer.Error("renew", cause)
+	l.state, n.err = lost, l.error("renew", cause)
 	l.deadline = min(l.deadline, k.clock())
 	if n.lost != nil {
 		close(n.lost)

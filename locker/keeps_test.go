@@ -23,6 +23,7 @@ type keeping struct {
 // A fakeKept is a hold of a keeping fake.
 type fakeKept struct {
 	b     *keeping
+	key   string
 	since time.Duration // guarded by b.kept
 	loser locker.Loser  // guarded by b.kept
 	gone  error         // guarded by b.kept
@@ -97,7 +98,7 @@ func (b *keeping) Acquire(ctx context.Context, req locker.Request) (locker.Grant
 	}
 	b.kept.Lock()
 	defer b.kept.Unlock()
-	k := &fakeKept{b: b, since: max(stamp, b.beaten)} // a session that waits beats, too
+	k := &fakeKept{b: b, key: req.Key, since: max(stamp, b.beaten)} // a session that waits beats, too
 	b.holds[g.Token] = k
 	g.Kept = k
 	return g, nil
@@ -152,6 +153,8 @@ func (b *keeping) alive() int {
 	defer b.kept.Unlock()
 	return len(b.holds)
 }
+
+func (k *fakeKept) Key() string { return k.key }
 
 func (k *fakeKept) Since() time.Duration {
 	k.b.kept.Lock()

@@ -2,6 +2,7 @@ package locker_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -337,4 +338,33 @@ func TestKeptLoseAndRelease(t *testing.T) {
 			assert.Exactly(t, "alive", b.alive(), 0)
 		})
 	}
+}
+
+// TestLeasesThatRememberNoKey: what a lease of Client.Acquire says of its key it
+// knows from its backend.
+func TestLeasesThatRememberNoKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newKeeping()
+		c := newClient(t, b)
+		one, other := acquire(t, c, "one"), acquire(t, c, "other")
+		assert.Exactly(t, "key", one.Key(), "one")
+		assert.Exactly(t, "key of another", other.Key(), "other")
+		assert.Exactly(t, "printed", fmt.Sprint(one), `lease of "one" on `+b.String())
+		assert.Sure(t, one.Release(t.Context()))
+		var e *locker.Error
+		if err := one.Check(); !errors.As(err, &e) || e.Key != "one" {
+			t.Errorf("checked after the release: %v", err)
+		}
+		b.lose(other.Token(), locker.ErrRevoked)
+		if err := other.Err(); !errors.As(err, &e) || e.Key != "other" {
+			t.Errorf("lost: %v", err)
+		}
+	})
+}
+
+// TestCheckOfNoLease: what nobody acquired is not held.
+func TestCheckOfNoLease(t *testing.T) {
+	var none *locker.Lease
+	assert.Matches(t, none.Check(), locker.ErrNotHeld)
+	assert.Matches(t, new(locker.Lease).Check(), locker.ErrNotHeld)
 }

@@ -17,7 +17,8 @@ const (
 )
 
 // A Lease is one hold: the truth about whether work under it may go on. It is
-// safe for concurrent use. Only a Client makes one; the zero value panics.
+// safe for concurrent use. Only a Client makes one; the zero value panics, but for
+// Check.
 //
 // It takes 96 bytes, which is one of the allocator's size classes, and 160 with
 // its upkeep; one word more costs 16 bytes a lease.
@@ -103,7 +104,7 @@ func (a *Acquirer) newLease(g Grant) *Lease {
 		l = &both.lease
 		l.tie = &both.upkeep
 	}
-	l.acquirer, l.token = a, g.Token
+	l.acquirer, l.token = a.lasting(g.Kept), g.Token
 	if a.req.Weight == a.req.Limit { // holders that share a key cannot be ordered by one number
 		l.fence = g.Fence
 	}
@@ -124,7 +125,7 @@ func (l *Lease) terms() *terms { return &l.acquirer.settings.terms }
 
 // handle names the hold to the backend.
 func (l *Lease) handle() Hold {
-	h := Hold{Kind: l.acquirer.req.Kind, Key: l.acquirer.req.Key, Token: l.token}
+	h := Hold{Kind: l.acquirer.req.Kind, Key: l.Key(), Token: l.token}
 	if u := l.upkeep(); u != nil {
 		h.Session = u.session
 	} else {
@@ -153,8 +154,16 @@ func (l *Lease) Format(f fmt.State, _ rune) {
 
 func (l *Lease) keeper() *keeper { return l.acquirer.settings.client.keeper }
 
+// error wraps an error of an operation with the key and the backend.
+func (l *Lease) error(op string, err error) error { return l.acquirer.errorOf(op, l.Key(), err) }
+
 // Key returns the key that is held.
-func (l *Lease) Key() string { return l.acquirer.req.Key }
+func (l *Lease) Key() string {
+	if key := l.acquirer.req.Key; key != "" {
+		return key
+	}
+	return l.tie.(Named).Key() // see Acquirer.lasting
+}
 
 // Token returns the token of the hold. It is a secret: whoever knows it can
 // release the key.
@@ -205,8 +214,11 @@ func (l *Lease) Held() time.Duration {
 // Check returns nil while the lease is held, an error matching ErrLost once it
 // is lost, and one matching ErrNotHeld once it was released. It compares the
 // clock on every call, so unlike Lost it is right at once after a pause of the
-// process: check, then write, with the fence.
+// process: check, then write, with the fence. A nil or zero Lease is not held.
 func (l *Lease) Check() error {
+	if l == nil || l.acquirer == nil {
+		return fmt.Errorf("distributed: check of a lease that nobody acquired: %w", ErrNotHeld)
+	}
 	k := l.keeper()
 	k.mu.Lock()
 	well := l.state == held && k.wary() < l.deadline // read here, because a wait for the lock may be a pause
@@ -232,7 +244,7 @@ func (l *Lease) checkTwice() error {
 func (l *Lease) whyNotLocked() error {
 	switch l.state {
 	case released:
-		return l.acquirer.Error("check", ErrNotHeld)
+		return l.error("check", ErrNotHeld)
 	case lost:
 		return l.errLocked()
 	}
@@ -321,9 +333,9 @@ func (l *Lease) whyNotWorkLocked(now time.Duration) error {
 func (l *Lease) stopCause() error {
 	t := l.terms()
 	if l.limited(t) {
-		return l.acquirer.Error("renew", fmt.Errorf("%w in %v: %w", ErrLost, l.margin(t), ErrMaxHold))
+		return l.error("renew", fmt.Errorf("%w in %v: %w", ErrLost, l.margin(t), ErrMaxHold))
 	}
-	return l.acquirer.Error("renew", fmt.Errorf("%w in %v, unless a renewal is answered", ErrLost, l.margin(t)))
+	return l.error("renew", fmt.Errorf("%w in %v, unless a renewal is answered", ErrLost, l.margin(t)))
 }
 
 // expiry is why a lease whose deadline has passed is lost. The caller holds

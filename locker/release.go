@@ -65,7 +65,7 @@ func (l *Lease) endHold() (ending, error) {
 	now := l.keeper().wary() // whoever releases hears of a loss, also of one while the machine slept
 	e, stop, err := l.endHoldAt(now)
 	if stop != nil {
-		stop(l.acquirer.Error("check", ErrNotHeld))
+		stop(l.error("check", ErrNotHeld))
 	}
 	return e, err
 }
@@ -168,11 +168,11 @@ func (l *Lease) told(err error) error {
 		return nil
 	case errors.Is(err, ErrNotHeld):
 		// The backend ended it before we did, and nobody had noticed yet.
-		err = l.acquirer.Error("release", fmt.Errorf("%w: %w", ErrLost, err))
+		err = l.error("release", fmt.Errorf("%w: %w", ErrLost, err))
 		l.released(err)
 		return err
 	}
-	if err = l.acquirer.Error("release", fmt.Errorf("%w (going on in the background)", err)); kept {
+	if err = l.error("release", fmt.Errorf("%w (going on in the background)", err)); kept {
 		l.released(err)
 	} else {
 		l.giveBack(l.deadline)

@@ -267,8 +267,8 @@ func TestLossWithoutAListenerIsLogged(t *testing.T) {
 
 // A granter grants and renews everything and remembers nothing.
 type granter struct {
-	session *locker.Session    // of every grant; nil for none
-	kept    func() locker.Kept // of every grant; nil for none
+	session *locker.Session              // of every grant; nil for none
+	kept    func(key string) locker.Kept // of every grant; nil for none
 
 	tokens, batches, renewals, releases atomic.Int64
 }
@@ -279,7 +279,7 @@ func (g *granter) Acquire(_ context.Context, req locker.Request) (locker.Grant, 
 	n := g.tokens.Add(1)
 	grant := locker.Grant{Token: locker.Token{byte(n), byte(n >> 8), byte(n >> 16), byte(n >> 24)}, Fence: uint64(n), TTL: req.TTL, Session: g.session}
 	if g.kept != nil {
-		grant.Kept = g.kept()
+		grant.Kept = g.kept(req.Key)
 	}
 	return grant, nil
 }

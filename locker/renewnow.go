@@ -24,11 +24,11 @@ func (l *Lease) Renew(ctx context.Context) error {
 	select {
 	case err := <-done:
 		if errors.Is(err, ErrUnavailable) && l.acquirer.settings.client.life.Err() != nil {
-			err = l.acquirer.Error("renew", ErrClosed)
+			err = l.error("renew", ErrClosed)
 		}
 		return err
 	case <-ctx.Done():
-		return l.acquirer.Error("renew", ended(ctx))
+		return l.error("renew", ended(ctx))
 	}
 }
 
@@ -74,7 +74,7 @@ func (l *Lease) renewNow() (<-chan error, error) {
 // closing; then it is about to lose the lease.
 func (l *Lease) beginLocked(run func()) error {
 	if !l.acquirer.settings.client.background(run) {
-		return l.acquirer.Error("renew", ErrClosed)
+		return l.error("renew", ErrClosed)
 	}
 	return nil
 }
@@ -88,7 +88,7 @@ func (l *Lease) outcome(u *upkeep) error {
 		return u.lease.errLocked()
 	}
 	if u.attempts > 0 {
-		return l.acquirer.Error("renew", fmt.Errorf("%w: the renewal was not answered", ErrUnavailable))
+		return l.error("renew", fmt.Errorf("%w: the renewal was not answered", ErrUnavailable))
 	}
 	return nil
 }
@@ -134,7 +134,7 @@ func (k *keeper) confirmed(l *Lease, granted time.Duration, err error) error {
 		k.loseLocked(l, err, &after)
 		return l.errLocked()
 	case err != nil:
-		return l.acquirer.Error("renew", err)
+		return l.error("renew", err)
 	}
 	k.agenda.remove(l)
 	l.extend(l.tie.Since(), granted, l.terms())

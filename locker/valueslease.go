@@ -24,7 +24,7 @@ var errPutOver = fmt.Errorf("%w: the lease ran out before the value's change was
 // have lasted when it was called.
 func (l *Lease) Put(ctx context.Context, data []byte, keep time.Duration) (fence uint64, err error) {
 	if keep < 0 {
-		return 0, l.acquirer.Error("put", fmt.Errorf("%w: keep %v: must not be negative", ErrInvalid, keep))
+		return 0, l.error("put", fmt.Errorf("%w: keep %v: must not be negative", ErrInvalid, keep))
 	}
 	err = l.change(ctx, "put", func(ctx context.Context, p Publisher) (err error) {
 		fence, err = p.Put(ctx, l.handle(), data, keep)
@@ -45,9 +45,9 @@ func (l *Lease) RemoveValue(ctx context.Context) error {
 // change changes the value under the lease by one call of the backend.
 func (l *Lease) change(ctx context.Context, op string, call func(context.Context, Publisher) error) error {
 	a := l.acquirer
-	p, err := a.settings.client.publisher(ctx, a.req.Key)
+	p, err := a.settings.client.publisher(ctx, l.Key())
 	if err = errors.Join(a.hasValue(), err); err != nil {
-		return a.Error(op, err)
+		return l.error(op, err)
 	}
 	if err := l.Check(); err != nil {
 		return err
@@ -62,10 +62,10 @@ func (l *Lease) change(ctx context.Context, op string, call func(context.Context
 		// meanwhile, and nobody had noticed yet.
 		l.lose(fmt.Errorf("%w: %w", ErrLost, err))
 		if err := l.checkTwice(); !errors.Is(err, ErrLost) {
-			return a.Error(op, ErrNotHeld)
+			return l.error(op, ErrNotHeld)
 		}
-		return a.Error(op, fmt.Errorf("%w: %w", ErrLost, err))
+		return l.error(op, fmt.Errorf("%w: %w", ErrLost, err))
 	default:
-		return a.Error(op, besides(ctx, err))
+		return l.error(op, besides(ctx, err))
 	}
 }
