@@ -9,8 +9,14 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/signal"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/distributed-go/distributed"
 	"github.com/distributed-go/distributed/e2e/internal/size"
@@ -74,6 +80,7 @@ type serverConfig struct {
 	KeepOnDisconnect bool
 	DataDir          string
 	MaxGrace         time.Duration
+	SyncsFail        string // the file that makes syncs fail, if that is planted
 }
 
 // A lockServer is a lock server in a process of its own.
@@ -115,6 +122,9 @@ func serverRole(c *proc.Child) error {
 	if err := c.Args(&args); err != nil {
 		return err
 	}
+	if err := os.Setenv(syncsFail, args.Config.SyncsFail); err != nil {
+		return err
+	}
 	ready := serverReady{Began: monotonic()}
 	s, err := server.New(server.Config{
 		KeepOnDisconnect: args.Config.KeepOnDisconnect,
@@ -131,6 +141,8 @@ func serverRole(c *proc.Child) error {
 	}
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(ln) }()
+	c.Handle("status", proc.Handle(func(struct{}) (serverStatus, error) { return statusOf(s), nil }))
+	c.Handle("limit", proc.Handle(func(struct{}) (struct{}, error) { return struct{}{}, limitWrites() }))
 	ready.Addr, ready.Ready = ln.Addr().String(), monotonic()
 	if err := c.Serve(ready); err != nil {
 		return err
@@ -140,6 +152,32 @@ func serverRole(c *proc.Child) error {
 	}
 	<-served
 	return nil
+}
+
+// A serverStatus is what a server says of itself: its state, and over HTTP.
+type serverStatus struct {
+	State         string
+	Health, Ready int
+}
+
+func statusOf(s *server.Server) serverStatus {
+	ask := func(path string) int {
+		w := httptest.NewRecorder()
+		s.Health().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, http.NoBody))
+		return w.Code
+	}
+	return serverStatus{State: string(s.Status().State), Health: ask("/healthz"), Ready: ask("/readyz")}
+}
+
+// limitWrites makes every later write of this process to a file fail.
+func limitWrites() error {
+	signal.Ignore(unix.SIGXFSZ)
+	var lim unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &lim); err != nil {
+		return err
+	}
+	lim.Cur = 0
+	return unix.Setrlimit(unix.RLIMIT_FSIZE, &lim)
 }
 
 // urlOf is what workers open for a server at an address. Proof says that the

@@ -12,6 +12,8 @@ const (
 	restarted = "TestKillServer"
 	forgotten = "TestKillServerWithoutDirectory"
 	damaged   = "TestDamagedDirectory"
+	paused    = "TestPauseServer"
+	failed    = "TestFailingDisk"
 )
 
 // slowClock is a client whose clock loses nine seconds in a thousand, which is
@@ -20,6 +22,20 @@ var slowClock = []edit{{"locker/clock.go", "time.Since(start) +", "time.Since(st
 
 // backwards is a wall clock that runs backwards, over restarts too.
 var backwards = []edit{{"internal/datadir/dir.go", "o.Wall = time.Now\n", "o.Wall = func() time.Time { return time.Unix(0, 4e18-time.Now().UnixNano()) }\n"}}
+
+// claimsAll is a client that claims what it has just released. The server has to
+// refuse that.
+var claimsAll = []edit{{"internal/session/claim.go", "		c.send(now, call)\n	}\n", `		c.send(now, call)
+		if call.Request.Command == codec.Release {
+			claim := &Call{own: true, Request: codec.Request{Key: slices.Clone(call.Request.Key), Token: call.Request.Token, TTL: 10 * time.Second}}
+			c.makeClaim(nil, &claim.Request)
+			c.Do(now, claim)
+		}
+	}
+`}}
+
+// manyRestarts are enough for a release to be on its way at one of them.
+var manyRestarts = []string{"-restarts", "6", "-restart-ms", "1000"}
 
 // mutants are bugs that lock services have had, and must not have here.
 var mutants = []mutant{
@@ -162,5 +178,56 @@ var mutants = []mutant{
 		bug:   []edit{{"internal/datadir/encode.go", "[sha256.Size]byte(b[body:]) && !unchecked {", "[sha256.Size]byte(b[body:]) && false {"}},
 		run:   damaged,
 		kinds: []string{"damage"},
+	},
+	{
+		name:  "a pause of the server is time",
+		bug:   []edit{{"server/locks.go", "gap > longestTick && k.armed != 0 {", "gap > longestTick && false {"}},
+		run:   paused,
+		kinds: []string{"paused"},
+	},
+	{
+		name:  "a resume keeps what is not named",
+		bug:   []edit{{"internal/session/resume.go", "	if !s.faults.noDrop {", "	if false {"}},
+		run:   givenUp + "/session_mode,_cut",
+		args:  []string{"-give-ups", "4000"},
+		kinds: []string{"leak"},
+	},
+	{
+		name:  "what was released is claimed, and the release forgotten",
+		bug:   []edit{{"internal/session/claim.go", "	if c.faults.claimReleased {", "	if true {"}},
+		run:   restarted,
+		args:  manyRestarts,
+		kinds: []string{"takeover"},
+	},
+	{
+		name:  "what was released in the grace can be claimed",
+		world: claimsAll,
+		bug:   []edit{{"internal/table/restart.go", "	if t.faults.noTombstone {", "	if true {"}},
+		run:   restarted,
+		args:  manyRestarts,
+		kinds: []string{"takeover"},
+	},
+	{
+		name:  "what the disk says is ignored",
+		bug:   []edit{{"internal/datadir/dir.go", "	if err := d.store.update(s); err != nil {\n		return false, err", "	if err := d.store.update(s); err != nil && wall < 0 {\n		return false, err"}},
+		run:   failed + "/writes",
+		kinds: []string{"ceiling"},
+	},
+	{
+		name:  "syncs that fail are ignored",
+		world: failingSyncs,
+		bug:   []edit{{"internal/datadir/store.go", "	if err != nil && st.faults.syncAgain {\n		err = f.Sync()", "	if err != nil {\n		err = nil"}},
+		run:   failed + "/syncs",
+		args:  []string{"-planted"},
+		kinds: []string{"silent"},
+	},
+	{
+		name: "fences are given beyond what was reserved",
+		bug: []edit{
+			{"internal/table/restart.go", "	if fences > t.ceiling-min(t.fence, t.ceiling) {", "	if false {"},
+			{"server/durable.go", "	if fences <= 0 || last <= d.ceiling {", "	if fences <= 0 || last >= 0 {"},
+		},
+		run:   failed + "/writes",
+		kinds: []string{"ceiling"},
 	},
 }

@@ -160,6 +160,20 @@ func (f *follower) holding(who string) (interval, bool) {
 	return *h, true
 }
 
+// firstGrants returns when each key was first granted after an instant, as far as
+// was read.
+func (f *follower) firstGrants(since int64) map[string]int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	first := make(map[string]int64)
+	for _, r := range f.records {
+		if at := first[r.Key]; r.What == "enter" && r.At >= since && (at == 0 || r.At < at) {
+			first[r.Key] = r.At
+		}
+	}
+	return first
+}
+
 // await waits until one of the lanes holds, and returns false if ctx ends first.
 func (f *follower) await(ctx context.Context, who ...string) (interval, bool) {
 	c := make(chan interval, len(who))

@@ -58,13 +58,20 @@ func TestKillServer(t *testing.T) {
 		}
 		wants = got
 	}
+	r.awaitGrants(r.free, r.graceEnds(r.starts[len(r.starts)-1]))
 	v := r.end(live)
 	took, late := takeovers(v.holds, deaths, takeoverBound)
-	early, after := r.graces(v)
-	v.found = slices.Concat(v.found, found, late, early)
+	wrong, after := r.graces(v)
+	v.found = slices.Concat(v.found, found, late, wrong)
+	early := 0
+	for _, x := range wrong {
+		if x.Kind == "grace" {
+			early++
+		}
+	}
 	table := figures.NewTable("server killed, with a data directory", "TTL", "kills", "live holds", "kept their fences", "grants before the end of the grace",
 		"first grant of each free key after it ms, median", "p99", "greatest", "keys of the dead", "their next holder after ms, median", "greatest", "violations")
-	table.Row("grace as long as the TTL", restartTTL(), restarts.Get(), liveHolds.Get(), kept, len(early), after.Median(), after.Quantile(0.99), after.Quantile(1),
+	table.Row("grace as long as the TTL", restartTTL(), restarts.Get(), liveHolds.Get(), kept, early, after.Median(), after.Quantile(0.99), after.Quantile(1),
 		len(took), figures.Sample(took).Median(), figures.Sample(took).Quantile(1), len(v.found))
 	show(t, table)
 	report(t, v.found)
@@ -248,6 +255,10 @@ func (r *restarting) killBoth() []death {
 	if first {
 		at = r.kill(doomed)
 	}
+	if r.chance(0.5) { // what is sent now dies with the server
+		must(r.t, r.server.Freeze())
+		time.Sleep(r.between(0, restartTTL()/20))
+	}
 	r.server.Kill()
 	if !first {
 		at = r.kill(doomed)
@@ -260,24 +271,34 @@ func (r *restarting) killBoth() []death {
 	return deaths
 }
 
-// graces returns what was granted in a grace, and for each free key of each start
-// the time from the end of the grace to the first grant, in ms.
-func (r *restarting) graces(v verdict) (early []violation, after figures.Sample) {
+// graceEnds returns when the grace of a start is over.
+func (r *restarting) graceEnds(s serverReady) int64 { return s.Began + int64(restartTTL()) }
+
+// graces returns what was granted in a grace, and which free keys were not granted
+// after it; and for each of them and each start the time from the end of the grace
+// to the first grant, in ms.
+func (r *restarting) graces(v verdict) (found []violation, after figures.Sample) {
 	for _, s := range r.starts {
-		ends := s.Began + int64(restartTTL())
+		ends := r.graceEnds(s)
 		for _, key := range slices.Sorted(maps.Keys(v.holds)) {
 			for _, h := range v.holds[key] {
 				if h.At >= s.Ready+int64(lingering) && h.At < ends {
-					early = append(early, violation{"grace", fmt.Sprintf("key %s: fence %d was granted %v before the end of the grace", key, h.Fence, time.Duration(ends-h.At))})
-				}
-				if h.At >= ends && h.At < ends+int64(restartTTL()) && slices.Contains(r.free[doomedKeys:], key) {
-					after = append(after, float64(h.At-ends)/1e6)
-					break
+					found = append(found, violation{"grace", fmt.Sprintf("key %s: fence %d was granted %v before the end of the grace", key, h.Fence, time.Duration(ends-h.At))})
 				}
 			}
 		}
+		for _, key := range r.free {
+			i := slices.IndexFunc(v.holds[key], func(h *interval) bool { return h.At >= ends })
+			if i < 0 || v.holds[key][i].At > ends+int64(takeoverBound) {
+				found = append(found, violation{"takeover", fmt.Sprintf("key %s was not granted within %v of the end of a grace", key, takeoverBound)})
+				continue
+			}
+			if at := v.holds[key][i].At; at < ends+int64(restartTTL()) && slices.Contains(r.free[doomedKeys:], key) {
+				after = append(after, float64(at-ends)/1e6)
+			}
+		}
 	}
-	return early, after
+	return found, after
 }
 
 // told returns after which times, in ms from when the latest server was ready,

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/internal/proc"
 )
 
@@ -184,6 +185,25 @@ func (r *rig) holder(players ...*player) (*player, interval) {
 		time.Sleep(followEvery) // real time: other processes go on
 	}
 	return nil, interval{}
+}
+
+// awaitGrants waits until each of the keys was granted after an instant, and
+// returns after which times, in ms; false if that takes longer than any takeover
+// may.
+func (r *rig) awaitGrants(keys []string, since int64) (after figures.Sample, ok bool) {
+	for deadline := time.Now().Add(takeoverBound); ; time.Sleep(20 * time.Millisecond) { // real time: other processes go on
+		late := time.Now().After(deadline) || r.ctx.Err() != nil
+		first := r.follower.firstGrants(since)
+		after = after[:0]
+		for _, key := range keys {
+			if at := first[key]; at != 0 {
+				after = append(after, float64(at-since)/1e6)
+			}
+		}
+		if late || len(after) == len(keys) {
+			return after, len(after) == len(keys)
+		}
+	}
 }
 
 // chance is true with a probability.

@@ -47,7 +47,13 @@ type workerArgs struct {
 	Patience time.Duration
 	// Once ends a lane after its first hold.
 	Once bool
+	// Anchor is a key that the worker holds from the beginning to the end, so
+	// that its client has something to go on for; none if empty.
+	Anchor string
 }
+
+// anchor is what the keys of anchors begin with.
+const anchor = "anchor"
 
 // A workerReport is what a worker answers when it is asked.
 type workerReport struct {
@@ -90,6 +96,11 @@ func workerRole(c *proc.Child) error {
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
 	w.ctx = ctx
+	if w.Anchor != "" {
+		if _, err := w.client.Acquire(ctx, w.Anchor); err != nil {
+			return err
+		}
+	}
 	for i := range w.Lanes {
 		l := &lane{worker: w, who: fmt.Sprintf("%s.%d", w.Name, i), key: w.Keys[i%len(w.Keys)], random: rand.New(rand.NewPCG(w.Seed, uint64(i)))}
 		w.wg.Go(l.run)
