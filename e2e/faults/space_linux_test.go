@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,6 +12,12 @@ import (
 	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/internal/figures"
 )
+
+var dropBy = flag.String("drop-by", "", "the tool that drops packets between network namespaces: iptables, nft, or ip; the first that is installed by default")
+
+// The tools that make packets disappear: a rule of either kind, or, with ip alone,
+// a neighbour that does not exist, to whom they are sent.
+const byIPTables, byNFTables, byNeighbours = "iptables", "nft", "ip"
 
 const (
 	spaceTTL              = time.Second
@@ -96,7 +103,7 @@ func (r *rig) kept(p *player) bool {
 type network struct {
 	t         *testing.T
 	near, far string
-	how       string // "iptables", or "wrong neighbours" without it
+	how       string // a tool, by its name
 }
 
 // newNetwork makes one, and ends the test where that is not possible.
@@ -108,9 +115,11 @@ func newNetwork(t *testing.T) *network {
 	if _, err := exec.LookPath("ip"); err != nil {
 		t.Skip("network namespaces need ip(8), of iproute2")
 	}
-	n := &network{t: t, near: fmt.Sprintf("dlock-near-%d", os.Getpid()), far: fmt.Sprintf("dlock-far-%d", os.Getpid()), how: "wrong neighbours"}
-	if _, err := exec.LookPath("iptables"); err == nil {
-		n.how = "iptables"
+	n := &network{t: t, near: fmt.Sprintf("dlock-near-%d", os.Getpid()), far: fmt.Sprintf("dlock-far-%d", os.Getpid()), how: *dropBy}
+	for _, tool := range []string{byIPTables, byNFTables, byNeighbours} {
+		if _, err := exec.LookPath(tool); err == nil && n.how == "" {
+			n.how = tool
+		}
 	}
 	t.Cleanup(func() {
 		for _, space := range []string{n.near, n.far} {
@@ -144,17 +153,24 @@ func (n *network) run(line string) {
 }
 
 // drop has what goes up to the server, and down from it, disappear without a
-// trace: by a rule, or by sending it to a neighbour that does not exist.
+// trace.
 func (n *network) drop(up, down bool) {
 	n.t.Helper()
 	for _, way := range []struct {
 		on       bool
 		from, to string
 	}{{up, n.far, serverSpace}, {down, n.near, clientSpace}} {
-		switch {
-		case !way.on:
-		case n.how == "iptables":
-			n.ip("netns exec " + way.from + " iptables -A OUTPUT -d " + way.to + " -j DROP")
+		if !way.on {
+			continue
+		}
+		in := "netns exec " + way.from + " "
+		switch n.how {
+		case byIPTables:
+			n.ip(in + "iptables -A OUTPUT -d " + way.to + " -j DROP")
+		case byNFTables:
+			n.ip(in + "nft add table ip dlock")
+			n.ip(in + "nft add chain ip dlock out { type filter hook output priority 0 ; }")
+			n.ip(in + "nft add rule ip dlock out ip daddr " + way.to + " drop")
 		default:
 			n.ip("-n " + way.from + " neigh replace " + way.to + " lladdr 02:00:00:00:00:99 dev veth0 nud permanent")
 		}
@@ -165,11 +181,14 @@ func (n *network) drop(up, down bool) {
 func (n *network) heal() {
 	n.t.Helper()
 	for space, to := range map[string]string{n.far: serverSpace, n.near: clientSpace} {
-		if n.how == "iptables" {
+		switch n.how {
+		case byIPTables:
 			n.ip("netns exec " + space + " iptables -F OUTPUT")
-			continue
+		case byNFTables:
+			n.ip("netns exec " + space + " nft flush ruleset")
+		default:
+			// The entry may be missing, or be one that the kernel has learnt.
+			_ = exec.Command("ip", "-n", space, "neigh", "del", to, "dev", "veth0").Run()
 		}
-		// The entry may be missing, or be one that the kernel has learnt.
-		_ = exec.Command("ip", "-n", space, "neigh", "del", to, "dev", "veth0").Run()
 	}
 }
