@@ -17,7 +17,7 @@ func TestBackend(t *testing.T) {
 		Bubble: true,
 		TTL:    time.Second,
 		Fences: true, Semaphores: true, Weights: true, Queue: true,
-		HandOver: true, Force: true, Holders: true,
+		HandOver: true, Force: true, Holders: true, Values: true,
 	})
 }
 

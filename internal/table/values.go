@@ -233,16 +233,14 @@ func (t *Table) LookupValue(now time.Duration, key []byte) (v *Value, pending bo
 
 // RestoreValue puts back a value of the table before, whose fence must not be
 // above Config.FirstFence, and whose data are the table's from here on. Caps do
-// not count: it was promised. One whose time is over is left out. It is for the
-// time before the first request.
+// not count: it was promised. One whose time is over goes at once, as it would
+// have by itself. It is for the time before the first request.
 func (t *Table) RestoreValue(now time.Duration, key string, v Value) {
 	t.Advance(now)
-	if v.Until != 0 && v.Until <= t.now {
-		return
-	}
 	s := &shelf{Value: v, key: key}
 	t.values.size += s.size()
 	t.values.set(s)
+	t.expireValues()
 }
 
 // pend keeps the key to itself until the change settles.

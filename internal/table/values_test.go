@@ -362,9 +362,13 @@ func TestClaimedLeasePutsInTheGrace(t *testing.T) {
 }
 
 func TestRestoredValues(t *testing.T) {
-	b := newBench(t, func(c *Config) { c.MaxValues = 1 })
+	gone := ""
+	b := newBench(t, func(c *Config) { c.MaxValues = 1; c.ValueExpired = func(key string, _ *Value) { gone += key } })
 	b.RestoreValue(0, "k", Value{Data: []byte("v"), Fence: 900, At: -time.Hour, Until: 5 * second})
 	b.RestoreValue(0, "over", Value{Data: []byte("v"), Fence: 901, At: -time.Hour, Until: -second})
+	if keys, _ := b.Values(); keys != 1 || gone != "over" {
+		t.Errorf("%d values, told of %q", keys, gone)
+	}
 	b.RestoreValue(0, "ever", Value{Data: []byte("v"), Fence: 902, At: -time.Hour})
 	b.shows("k", "v", false)
 	b.shows("over", "", false)

@@ -56,6 +56,11 @@ type Harness struct {
 	// more than these say, but what it does is tested.
 	HandOver, Force, Holders bool
 
+	// Values says that the backend is a locker.Joiner, and so a locker.Publisher,
+	// all of whose servers keep values. Without it a backend may be one, but must
+	// refuse what is asked of it.
+	Values bool
+
 	// Keeps says that the backend keeps its holds alive by itself, as
 	// Grant.Kept says: then no renewals of the Client are to be seen.
 	Keeps bool
@@ -102,6 +107,9 @@ func Run(t *testing.T, h Harness) {
 		limit, limitMismatch, weights,
 		fences, handOver, force, forceMany, heldError, releaseInAFreeze,
 		misuse, badRequests, closing,
+		putByHolder, putTooLate, values, valueExpires, valueSize, valueRemoved, putInAFreeze,
+		joinLeads, joinAnswered, joinFresh, joinHandsOver, joinLeaderDies, joinInOrder,
+		joinCancelLeaksNothing, joinCloses,
 	} {
 		t.Run(nameOf(f), func(t *testing.T) {
 			run := func(t *testing.T) { newEnv(t, h).run(f) }
