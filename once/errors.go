@@ -24,7 +24,8 @@ var (
 	// done, the next one runs the function again.
 	ErrInDoubt = errors.New("in doubt whether it is done")
 
-	// ErrStale is what a Store returns that has a record with a larger fence.
+	// ErrStale is what a Store returns that has a record with a larger fence. What
+	// it was to be saved for fails with an error that matches locker.ErrLost too.
 	ErrStale = errors.New("a later holder has saved a record")
 
 	// ErrLeaderPanicked says that the function of a Group panicked, or called
@@ -108,4 +109,4 @@ func unsupported(err error, option string) error {
 
 // lost says whether a change was refused because the lease is over: then nothing
 // was written.
-func lost(err error) bool { return errors.Is(err, locker.ErrLost) || errors.Is(err, ErrStale) }
+func lost(err error) bool { return errors.Is(err, locker.ErrLost) }

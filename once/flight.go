@@ -38,6 +38,7 @@ type flight[T any] struct {
 	closed   bool // nobody joins any more
 	running  bool // the function was called
 	returned bool // the function has returned
+	doubtful bool // nobody knows whether the result was put: it may come through yet
 
 	landed  chan struct{} // closed when outcome is set
 	outcome outcome[T]    // set before landed is closed, then never changed
@@ -133,7 +134,11 @@ func (g *Group[T]) land(f *flight[T], o outcome[T]) {
 // settle ends a flight.
 func (g *Group[T]) settle(f *flight[T]) {
 	g.mu.Lock()
-	if g.flights[f.key] == f {
+	switch {
+	case g.flights[f.key] != f:
+	case f.doubtful: // the next must know what to refuse
+		g.flights[f.key] = &flight[T]{closed: true, returned: true, running: true, wake: f.wake}
+	default:
 		delete(g.flights, f.key)
 	}
 	if f.lead && !f.running { // who comes next still wants a result of its own
@@ -264,16 +269,16 @@ func (g *Group[T]) publish(f *flight[T], l *locker.Lease, r *record, o outcome[T
 		o.err = g.fail(f.key, err)
 		err = g.put(f, l, r, err)
 	}
-	switch {
-	case err == nil || errors.Is(err, locker.ErrFull) || errors.Is(err, locker.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded):
-		return o // who waits elsewhere runs its own
-	case lost(err) && !errors.Is(err, locker.ErrLost):
-		err = fmt.Errorf("%w: %w", locker.ErrLost, err)
-	}
-	if o.err == nil || lost(err) {
+	if lost(err) || err != nil && o.err == nil && !passes(err) {
 		return o.with(g.fail(f.key, err))
 	}
 	return o
+}
+
+// passes says whether an error of a put may pass: then who waits elsewhere runs its
+// own function, and here nobody needs to know.
+func passes(err error) bool {
+	return errors.Is(err, locker.ErrFull) || errors.Is(err, locker.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // put puts a record, of a failure if there is one.
@@ -284,5 +289,11 @@ func (g *Group[T]) put(f *flight[T], l *locker.Lease, r *record, failure error) 
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(f.ctx), publishTimeout)
 	defer cancel()
-	return g.source.put(ctx, l, r, keep)
+	err := g.source.put(ctx, l, r, keep)
+	if err != nil && !lost(err) && g.source.retries(err) {
+		g.mu.Lock()
+		f.doubtful = true
+		g.mu.Unlock()
+	}
+	return err
 }

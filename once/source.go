@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/distributed-go/distributed/locker"
@@ -183,7 +184,11 @@ func (s rows) save(ctx context.Context, l *locker.Lease, b []byte, keep time.Dur
 		return err
 	}
 	fence, _ := l.Fence()
-	return s.store.Save(ctx, l.Key(), b, fence, keep)
+	err := s.store.Save(ctx, l.Key(), b, fence, keep)
+	if errors.Is(err, ErrStale) {
+		err = fmt.Errorf("%w: %w", locker.ErrLost, err)
+	}
+	return err
 }
 
 func (s rows) durable(context.Context, string) (bool, error) { return true, nil }

@@ -1,0 +1,469 @@
+package once_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/distributed-go/distributed/internal/assert"
+	"github.com/distributed-go/distributed/locker"
+	"github.com/distributed-go/distributed/once"
+)
+
+// TestDoRunsOneTime for eight processes of 25 goroutines each, and never again.
+func TestDoRunsOneTime(t *testing.T) {
+	bubble(t, func(w *world) {
+		var runs atomic.Int64
+		var wg sync.WaitGroup
+		for range 8 {
+			o := once.New(w.process(), "migrate", once.WithVolatile())
+			for range 25 {
+				wg.Go(func() {
+					assert.Sure(t, o.Do(w.ctx, func(ctx context.Context) error {
+						runs.Add(1)
+						time.Sleep(time.Minute)
+						return ctx.Err()
+					}))
+					assert.Exactly(t, "runs when Do returned", runs.Load(), 1)
+				})
+			}
+		}
+		wg.Wait()
+		c, spy := w.spied()
+		o := once.New(c, "migrate")
+		for range 3 {
+			assert.Sure(t, o.Do(w.ctx, func(context.Context) error { return errors.New("ran again") }))
+		}
+		assert.Exactly(t, "questions", spy.of("get"), 1)
+		assert.Exactly(t, "queues", spy.of("join"), 0)
+		assert.Exactly(t, "runs", runs.Load(), 1)
+	})
+}
+
+// TestFailuresLetTheNextRun: an error, a panic, runtime.Goexit.
+func TestFailuresLetTheNextRun(t *testing.T) {
+	boom := errors.New("boom")
+	for name, f := range map[string]func(context.Context) error{
+		"error":  func(context.Context) error { return boom },
+		"panic":  func(context.Context) error { panic(boom) },
+		"goexit": func(context.Context) error { runtime.Goexit(); return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(w *world) {
+				c := w.process()
+				o := once.New(c, "k", once.WithVolatile())
+				started := make(chan struct{})
+				over := make(chan any, 1)
+				go func() {
+					var err error
+					defer func() {
+						if p := recover(); p != nil {
+							over <- fmt.Sprint("panic ", p)
+							return
+						}
+						over <- fmt.Sprint("error ", err)
+					}()
+					err = o.Do(w.ctx, func(ctx context.Context) error {
+						close(started)
+						time.Sleep(time.Second)
+						return f(ctx)
+					})
+				}()
+				<-started
+				var runs atomic.Int64
+				var wg sync.WaitGroup
+				for _, next := range []*once.Once{o, o, once.New(w.process(), "k", once.WithVolatile())} {
+					wg.Go(func() {
+						assert.Sure(t, next.Do(w.ctx, func(context.Context) error { runs.Add(1); return nil }))
+					})
+				}
+				wg.Wait()
+				assert.Exactly(t, "runs of the next", runs.Load(), 1)
+				want := map[string]string{"error": "error boom", "panic": "panic boom", "goexit": "error <nil>"}[name]
+				assert.Exactly(t, "outcome", <-over, any(want))
+			})
+		})
+	}
+}
+
+// TestLostLease: the runner is told, its mark is refused, and the next one runs.
+func TestLostLease(t *testing.T) {
+	for _, stubborn := range []bool{false, true} {
+		t.Run(fmt.Sprint("stubborn ", stubborn), func(t *testing.T) {
+			bubble(t, func(w *world) {
+				c, spy := w.spied()
+				first, second := once.New(c, "k", once.WithVolatile()), once.New(w.process(), "k", once.WithVolatile())
+				started := make(chan struct{})
+				result := make(chan error, 1)
+				go func() {
+					result <- first.Do(w.ctx, func(ctx context.Context) error {
+						spy.freeze()
+						close(started)
+						<-ctx.Done()
+						assert.Matches(t, context.Cause(ctx), locker.ErrLost)
+						if stubborn {
+							time.Sleep(time.Hour)
+							return nil
+						}
+						return ctx.Err()
+					})
+				}()
+				<-started
+				var mine uint64
+				assert.Sure(t, second.Do(w.ctx, func(context.Context) error { mine++; return nil }))
+				assert.Exactly(t, "runs of the second", mine, 1)
+				before, err := second.Mark(w.ctx)
+				assert.Sure(t, err)
+				assert.Sure(t, first.Do(w.ctx, func(context.Context) error { return errors.New("ran again") })) // its own process is not blocked
+				assert.Matches(t, <-result, locker.ErrLost)
+				after, err := second.Mark(w.ctx)
+				assert.Sure(t, err)
+				assert.Exactly(t, "mark", after, before)
+			})
+		})
+	}
+}
+
+// TestRevokedLease: the server knows that the lease is over, and the runner does
+// not.
+func TestRevokedLease(t *testing.T) {
+	bubble(t, func(w *world) {
+		c, spy := w.spied()
+		o := once.New(c, "k", once.WithVolatile())
+		spy.put = func(ctx context.Context, h locker.Hold, data []byte, keep time.Duration) (uint64, error) {
+			assert.Sure(t, spy.Release(ctx, h))
+			return spy.Backend.Put(ctx, h, data, keep)
+		}
+		err := o.Do(w.ctx, succeed)
+		assert.Matches(t, err, locker.ErrLost)
+		assert.MatchesNot(t, err, once.ErrInDoubt)
+		done, err := o.Done(w.ctx)
+		assert.Sure(t, err)
+		assert.Exactly(t, "done", done, false)
+	})
+}
+
+// TestPutWithoutAnAnswer: it is tried again, and looked at, and only then in doubt.
+func TestPutWithoutAnAnswer(t *testing.T) {
+	lose := func(context.Context, locker.Hold, []byte, time.Duration) (uint64, error) {
+		return 0, fmt.Errorf("%w: connection reset", locker.ErrUnavailable)
+	}
+	t.Run("then one", func(t *testing.T) {
+		bubble(t, func(w *world) {
+			c, spy := w.spied()
+			spy.put = lose
+			time.AfterFunc(3*time.Second, func() { spy.set(func() { spy.put = nil }) })
+			o := once.New(c, "k", once.WithVolatile())
+			ctx, cancel := context.WithCancel(w.ctx)
+			assert.Sure(t, o.Do(ctx, func(context.Context) error { cancel(); return nil })) // the run cannot be taken back
+			done, err := o.Done(w.ctx)
+			assert.Sure(t, err)
+			assert.Exactly(t, "done", done, true)
+		})
+	})
+	t.Run("but stored", func(t *testing.T) {
+		bubble(t, func(w *world) {
+			c, spy := w.spied()
+			spy.put = func(ctx context.Context, h locker.Hold, data []byte, keep time.Duration) (uint64, error) {
+				_, err := spy.Backend.Put(ctx, h, data, keep)
+				assert.Sure(t, err)
+				return lose(ctx, h, data, keep)
+			}
+			assert.Sure(t, once.New(c, "k", once.WithVolatile()).Do(w.ctx, succeed))
+		})
+	})
+	t.Run("ever", func(t *testing.T) {
+		bubble(t, func(w *world) {
+			c, spy := w.spied()
+			spy.put = lose
+			o := once.New(c, "k", once.WithVolatile())
+			began := time.Now()
+			err := o.Do(w.ctx, succeed)
+			assert.Matches(t, err, once.ErrInDoubt, locker.ErrUnavailable)
+			if took := time.Since(began); took > ttl {
+				t.Errorf("it was in doubt after %v, when a lease of %v was over", took, ttl)
+			}
+			spy.set(func() { spy.put = nil })
+			assert.Sure(t, o.Do(w.ctx, succeed))
+		})
+	})
+	t.Run("and refused", func(t *testing.T) {
+		bubble(t, func(w *world) {
+			c, spy := w.spied()
+			spy.put = func(ctx context.Context, h locker.Hold, data []byte, keep time.Duration) (uint64, error) {
+				if spy.of("put") == 1 {
+					return lose(ctx, h, data, keep)
+				}
+				assert.Sure(t, spy.Release(ctx, h))
+				return spy.Backend.Put(ctx, h, data, keep)
+			}
+			err := once.New(c, "k", once.WithVolatile()).Do(w.ctx, succeed)
+			assert.Matches(t, err, locker.ErrLost)
+			assert.MatchesNot(t, err, once.ErrInDoubt)
+		})
+	})
+}
+
+// TestVolatileServer: Do refuses, and says what to do.
+func TestVolatileServer(t *testing.T) {
+	bubble(t, func(w *world) {
+		c, spy := w.spied()
+		ran := false
+		err := once.New(c, "k").Do(w.ctx, func(context.Context) error { ran = true; return nil })
+		assert.Matches(t, err, once.ErrVolatile)
+		for _, word := range []string{`"once/k"`, "memory://", "data directory", "once.WithExpiry", "once.WithVolatile"} {
+			if !strings.Contains(err.Error(), word) {
+				t.Errorf("the error does not say %s: %v", word, err)
+			}
+		}
+		assert.Exactly(t, "ran", ran, false)
+		assert.Sure(t, once.New(c, "expires", once.WithExpiry(time.Hour)).Do(w.ctx, succeed))
+		assert.Exactly(t, "questions about a mark that expires", spy.of("shelf"), 1)
+		spy.durable()
+		assert.Sure(t, once.New(c, "k").Do(w.ctx, succeed))
+	})
+}
+
+// TestMark says who, when and with which fence; Reset removes it.
+func TestMark(t *testing.T) {
+	bubble(t, func(w *world) {
+		o := once.New(w.process(), "k", once.WithVolatile(), once.WithFingerprint("abc"))
+		_, err := o.Mark(w.ctx)
+		assert.Matches(t, err, once.ErrNotDone)
+		assert.Sure(t, o.Do(w.ctx, succeed))
+		other := once.New(w.process(), "k", once.WithVolatile())
+		m, err := other.Mark(w.ctx)
+		assert.Sure(t, err)
+		assert.Exactly(t, "fence", m.Fence > 0, true)
+		assert.Exactly(t, "at", m.At.Equal(time.Now()), true)
+		assert.Exactly(t, "fingerprint", m.Fingerprint, "abc")
+		assert.Exactly(t, "expires", m.Expires.IsZero(), true)
+		if parts := strings.Split(m.By, "/"); len(parts) != 3 || parts[2] != "once.test" {
+			t.Errorf("by %q", m.By)
+		}
+		assert.Sure(t, other.Reset(w.ctx))
+		done, err := o.Done(w.ctx)
+		assert.Sure(t, err)
+		assert.Exactly(t, "done", done, false)
+		assert.Sure(t, o.Do(w.ctx, func(context.Context) error { return errors.New("it remembers") }))
+		assert.Sure(t, o.Reset(w.ctx))
+		ran := false
+		assert.Sure(t, o.Do(w.ctx, func(context.Context) error { ran = true; return nil }))
+		assert.Exactly(t, "ran", ran, true)
+	})
+}
+
+// TestResetWaits for who runs.
+func TestResetWaits(t *testing.T) {
+	bubble(t, func(w *world) {
+		o := once.New(w.process(), "k", once.WithVolatile())
+		started := make(chan struct{})
+		go o.Do(w.ctx, func(context.Context) error { close(started); time.Sleep(time.Minute); return nil })
+		<-started
+		began := time.Now()
+		assert.Sure(t, once.New(w.process(), "k").Reset(w.ctx))
+		assert.Exactly(t, "waited", time.Since(began), time.Minute)
+		done, err := o.Done(w.ctx)
+		assert.Sure(t, err)
+		assert.Exactly(t, "done", done, false)
+	})
+}
+
+// TestExpiry: it is done for a while, by everybody's count.
+func TestExpiry(t *testing.T) {
+	bubble(t, func(w *world) {
+		runs := 0
+		run := func(context.Context) error { runs++; return nil }
+		o := once.New(w.process(), "daily", once.WithExpiry(24*time.Hour))
+		other := once.New(w.process(), "daily", once.WithExpiry(24*time.Hour))
+		assert.Sure(t, o.Do(w.ctx, run))
+		m, err := o.Mark(w.ctx)
+		assert.Sure(t, err)
+		assert.Exactly(t, "expires", m.Expires.Sub(m.At), 24*time.Hour)
+		time.Sleep(24*time.Hour - 1)
+		assert.Sure(t, o.Do(w.ctx, run))
+		assert.Sure(t, other.Do(w.ctx, run))
+		assert.Exactly(t, "runs", runs, 1)
+		time.Sleep(1)
+		done, err := o.Done(w.ctx)
+		assert.Sure(t, err)
+		assert.Exactly(t, "done", done, false)
+		assert.Sure(t, other.Do(w.ctx, run))
+		assert.Sure(t, o.Do(w.ctx, run))
+		assert.Exactly(t, "runs", runs, 2)
+		// One that expires sooner counts for less, for who says so.
+		time.Sleep(time.Hour)
+		assert.Sure(t, once.New(w.process(), "daily", once.WithExpiry(time.Hour)).Do(w.ctx, run))
+		assert.Exactly(t, "runs", runs, 3)
+	})
+}
+
+// TestFingerprint: the same key with another input is an error, for those who wait
+// too.
+func TestFingerprint(t *testing.T) {
+	bubble(t, func(w *world) {
+		a := once.New(w.process(), "k", once.WithVolatile(), once.WithFingerprint("a"))
+		b := once.New(w.process(), "k", once.WithVolatile(), once.WithFingerprint("b"))
+		started := make(chan struct{})
+		go a.Do(w.ctx, func(context.Context) error { close(started); time.Sleep(time.Second); return nil })
+		<-started
+		ran := false
+		for range 2 {
+			err := b.Do(w.ctx, func(context.Context) error { ran = true; return nil })
+			var f *once.FingerprintError
+			assert.Exactly(t, "a FingerprintError", errors.As(err, &f) && *f == once.FingerprintError{Have: "a", Want: "b"}, true)
+		}
+		_, err := b.Done(w.ctx)
+		var f *once.FingerprintError
+		assert.Exactly(t, "a FingerprintError", errors.As(err, &f), true)
+		assert.Exactly(t, "ran", ran, false)
+		assert.Sure(t, a.Do(w.ctx, succeed))
+		assert.Sure(t, once.New(w.process(), "k").Do(w.ctx, succeed)) // has no opinion
+	})
+}
+
+// TestGivingUp: who waits may stop waiting; who runs goes on.
+func TestGivingUp(t *testing.T) {
+	bubble(t, func(w *world) {
+		o, other := once.New(w.process(), "k", once.WithVolatile()), once.New(w.process(), "k", once.WithVolatile(), once.WithLease(locker.WithWait(2*time.Second)))
+		result := make(chan error, 1)
+		started := make(chan struct{})
+		go func() {
+			result <- o.Do(w.ctx, func(ctx context.Context) error { close(started); time.Sleep(time.Minute); return ctx.Err() })
+		}()
+		<-started
+		ctx, cancel := context.WithTimeout(w.ctx, time.Second)
+		defer cancel()
+		for _, o := range []*once.Once{o, other} {
+			err := o.Do(ctx, succeed)
+			assert.Matches(t, err, context.DeadlineExceeded)
+		}
+		err := other.Do(w.ctx, succeed)
+		assert.Matches(t, err, locker.ErrLocked)
+		assert.MatchesNot(t, err, context.DeadlineExceeded)
+		assert.Sure(t, <-result)
+		assert.Sure(t, other.Do(w.ctx, succeed))
+		assert.Matches(t, other.Do(ctx, succeed), context.DeadlineExceeded) // who has no time has none
+	})
+}
+
+// TestOutage is ridden out, and the mark is found after it.
+func TestOutage(t *testing.T) {
+	bubble(t, func(w *world) {
+		w.server.Fail(errors.New("no route"))
+		time.AfterFunc(time.Minute, func() { w.server.Fail(nil) })
+		began := time.Now()
+		assert.Sure(t, once.New(w.process(), "k", once.WithVolatile()).Do(w.ctx, succeed))
+		if took := time.Since(began); took < time.Minute {
+			t.Errorf("it took %v, in an outage of a minute", took)
+		}
+		w.server.Fail(errors.New("no route"))
+		ctx, cancel := context.WithTimeout(w.ctx, time.Second)
+		defer cancel()
+		assert.Matches(t, once.New(w.process(), "k").Do(ctx, succeed), context.DeadlineExceeded, locker.ErrUnavailable)
+		_, err := once.New(w.process(), "k").Done(w.ctx)
+		assert.Matches(t, err, locker.ErrUnavailable)
+		w.server.Fail(nil)
+	})
+}
+
+// TestRunnerDies: exactly one of those who wait runs.
+func TestRunnerDies(t *testing.T) {
+	bubble(t, func(w *world) {
+		c, spy := w.spied()
+		started := make(chan struct{})
+		result := make(chan error, 1)
+		go func() {
+			result <- once.New(c, "k", once.WithVolatile()).Do(w.ctx, func(ctx context.Context) error {
+				close(started)
+				<-ctx.Done()
+				return nil
+			})
+		}()
+		<-started
+		var runs atomic.Int64
+		var wg sync.WaitGroup
+		for range 5 {
+			o := once.New(w.process(), "k", once.WithVolatile())
+			wg.Go(func() {
+				assert.Sure(t, o.Do(w.ctx, func(context.Context) error { runs.Add(1); return nil }))
+			})
+		}
+		synctest.Wait()
+		spy.Disconnect()
+		wg.Wait()
+		assert.Exactly(t, "runs", runs.Load(), 1)
+		assert.Matches(t, <-result, locker.ErrLost)
+	})
+}
+
+// TestForeignValue: what is no mark is an error, until it is removed.
+func TestForeignValue(t *testing.T) {
+	bubble(t, func(w *world) {
+		c := w.process()
+		for _, junk := range []string{"", "x", "{}\n", "[]\n", "{\"run\":1}\nx"} {
+			l, err := c.Acquire(w.ctx, once.Prefix+"k")
+			assert.Sure(t, err)
+			_, err = l.Put(w.ctx, []byte(junk), 0)
+			assert.Sure(t, err)
+			assert.Sure(t, l.Release(w.ctx))
+			o := once.New(c, "k", once.WithVolatile())
+			ran := false
+			err = o.Do(w.ctx, func(context.Context) error { ran = true; return nil })
+			if err == nil || !strings.Contains(err.Error(), "no record") || ran {
+				t.Errorf("of %q: %v, ran: %t", junk, err, ran)
+			}
+			assert.Sure(t, o.Reset(w.ctx))
+			assert.Sure(t, o.Do(w.ctx, succeed))
+		}
+	})
+}
+
+// TestBadArguments are errors of the first use; what has no New panics.
+func TestBadArguments(t *testing.T) {
+	bubble(t, func(w *world) {
+		c := w.process()
+		for name, o := range map[string]*once.Once{
+			"empty key":   once.New(c, ""),
+			"long key":    once.New(c, strings.Repeat("k", 252)),
+			"expiry":      once.New(c, "k", once.WithExpiry(-1)),
+			"fingerprint": once.New(c, "k", once.WithFingerprint("\xff")),
+			"long":        once.New(c, "k", once.WithFingerprint(strings.Repeat("f", 1025))),
+			"marker":      once.New(c, "k", once.WithMarker(nil)),
+			"fresh":       once.New(c, "k", once.WithFresh(1)),
+			"encoding":    once.New(c, "k", once.WithEncoding(once.JSON)),
+			"ttl":         once.New(c, "k", once.WithLease(locker.WithTTL(-1))),
+		} {
+			if err := o.Do(w.ctx, succeed); !errors.Is(err, locker.ErrInvalid) {
+				t.Errorf("%s: %v", name, err)
+			}
+			_, err := o.Done(w.ctx)
+			assert.Matches(t, err, locker.ErrInvalid)
+			assert.Matches(t, o.Reset(w.ctx), locker.ErrInvalid)
+		}
+		assert.Sure(t, once.New(c, strings.Repeat("k", 251), once.WithVolatile()).Do(w.ctx, succeed))
+		for _, f := range []func(){
+			func() { once.New(nil, "k") },
+			func() { new(once.Once).Do(w.ctx, succeed) },
+			func() { new(once.Group[int]).Forget("k") },
+			func() { once.NewGroup[int](nil, "k") },
+			func() { once.NewValue[int](c, "k", nil) },
+		} {
+			func() {
+				defer func() {
+					if recover() == nil {
+						t.Error("no panic")
+					}
+				}()
+				f()
+			}()
+		}
+	})
+}
