@@ -206,12 +206,14 @@ func (c *Client) begin(now time.Duration, call *Call) {
 
 // send sends the call's request, with what is left of its timeout.
 func (c *Client) send(now time.Duration, call *Call) {
-	c.request = call.Request
-	if t := &c.request.Timeout; *t > 0 {
-		*t = max(0, *t-(now-call.since))
-	}
 	call.stamp = now
-	c.caller.Send(&c.request)
+	r := &call.Request
+	if waited := now - call.since; waited > 0 && r.Timeout > 0 {
+		c.request = *r // only here: it is large, and most are sent as they are
+		r = &c.request
+		r.Timeout = max(0, r.Timeout-waited)
+	}
+	c.caller.Send(r)
 }
 
 // Cancel takes a call back: one that waits, or the place of an Enqueue that was

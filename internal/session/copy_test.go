@@ -3,13 +3,15 @@ package session
 import (
 	"reflect"
 	"unsafe"
+
+	"github.com/distributed-go/distributed/internal/table"
 )
 
 // A copier copies a world with everything that it points to, so that a search
 // can go on from one state in more than one way. It works on any type, because
 // it goes by reflection: the code that is searched needs nothing for it. Strings,
-// byte slices and functions are shared; they do not change. Pointers must be to
-// the beginning of what was allocated.
+// byte slices, functions and values of keys are shared; they do not change. Other
+// pointers must be to the beginning of what was allocated.
 type copier struct {
 	plans map[reflect.Type]*plan
 	done  map[unsafe.Pointer]unsafe.Pointer
@@ -20,6 +22,9 @@ type plan struct {
 	t    reflect.Type
 	deep func(c *copier, at unsafe.Pointer) // nil if nothing
 }
+
+// A value is a part of what the table keeps it in, which is copied as a whole.
+var shared = reflect.TypeFor[*table.Value]()
 
 func newCopier() *copier {
 	return &copier{plans: make(map[reflect.Type]*plan), done: make(map[unsafe.Pointer]unsafe.Pointer)}
@@ -55,6 +60,9 @@ func (c *copier) plan(t reflect.Type) *plan {
 	c.plans[t] = p
 	switch t.Kind() {
 	case reflect.Pointer:
+		if t == shared {
+			return p
+		}
 		var elem *plan // types can contain themselves, so that it is not planned before it is needed
 		p.deep = func(c *copier, at unsafe.Pointer) {
 			if elem == nil {
@@ -77,7 +85,7 @@ func (c *copier) plan(t reflect.Type) *plan {
 	case reflect.Interface:
 		p.deep = func(c *copier, at unsafe.Pointer) {
 			v := reflect.NewAt(t, at).Elem()
-			if x := v.Elem(); x.Kind() == reflect.Pointer && !x.IsNil() {
+			if x := v.Elem(); x.Kind() == reflect.Pointer && !x.IsNil() && x.Type() != shared {
 				q := c.pointer(c.plan(x.Type().Elem()), x.UnsafePointer())
 				v.Set(reflect.NewAt(x.Type().Elem(), q))
 			}

@@ -31,6 +31,7 @@ func (w *world) crash(clean bool) {
 	for _, r := range records {
 		w.table.Restore(w.now, r)
 	}
+	w.restoreValues()
 	w.table.Events()
 	w.fence, w.jump, w.slack = w.table.Fence(), 0, 0
 	for _, p := range w.pipes {

@@ -3,6 +3,7 @@ package session
 import (
 	"encoding/binary"
 	"hash/maphash"
+	"maps"
 	"slices"
 	"time"
 
@@ -23,6 +24,9 @@ func (d *digester) world(w *world, budgets []budget, ticks int) uint64 {
 		d.num(uint64(w.crashes), uint64(w.stops), w.table.Fence())
 		d.ago(w.opens, w.now)
 		d.bytes = w.table.AppendPast(d.bytes, w.now)
+	}
+	if w.kept.puts != nil {
+		d.values(w)
 	}
 	for i, a := range w.actors {
 		d.bytes = budgets[i].append(d.bytes)
@@ -85,10 +89,17 @@ func (d *digester) actor(w *world, a *actor) {
 	for _, t := range a.tasks {
 		d.num(uint64(t.state), t.call.Request.ID, t.hold.Token.Fence())
 		d.flag(t.quit, t.hold.held, t.wait != nil)
+		if w.kept.puts != nil {
+			d.num(uint64(len(t.changes)), t.seen)
+			d.flag(t.came)
+		}
 	}
 	if x != nil {
 		d.num(c.conn - x.attempt)
 		d.session(w, x)
+		if w.kept.puts != nil {
+			d.changes(w, x)
+		}
 	}
 	for _, p := range w.pipes {
 		if p.actor == a.index {
@@ -149,6 +160,49 @@ func (d *digester) pipe(p *pipe, c *Client, x *session) {
 	}
 	d.bytes = append(d.bytes, 'd')
 	for _, a := range p.down {
-		d.num(a.ID, uint64(a.Status), uint64(a.Notice), a.Token.Fence(), uint64(a.TTL))
+		d.num(a.ID, uint64(a.Status), uint64(a.Notice), a.Token.Fence(), uint64(a.TTL), a.Fence)
 	}
+}
+
+// values appends what the table and the disk have.
+func (d *digester) values(w *world) {
+	d.num(w.table.Fence())
+	d.bytes = w.table.AppendValues(d.bytes, w.now)
+	for _, k := range worldKeys {
+		for _, x := range w.kept.writes[k.name] {
+			d.num(x.fence, uint64(x.nth)) //nolint:gosec // it is small
+		}
+		d.num(w.kept.newest[k.name])
+	}
+}
+
+// changes appends what the server has to say of values to a session.
+func (d *digester) changes(w *world, x *session) {
+	d.bytes = append(d.bytes, 'v')
+	d.outcomes(w, x, x.outcomes.recent)
+	d.outcomes(w, x, x.outcomes.older)
+	for _, k := range worldKeys {
+		for i, c := range w.server.changes[k.name] {
+			if c.session == x {
+				d.num(uint64(i), c.id, uint64(c.outcome.status), c.outcome.fence) //nolint:gosec // it is small
+				d.flag(c.link == x.link)
+			}
+			for j, p := range c.waiting {
+				if p.link == x.link {
+					d.num(uint64(i), uint64(j), p.request.ID, p.seen) //nolint:gosec // they are small
+				}
+			}
+		}
+	}
+}
+
+func (d *digester) outcomes(w *world, x *session, all map[uint64]outcome) {
+	for _, id := range slices.Sorted(maps.Keys(all)) {
+		o := all[id]
+		d.num(id, uint64(o.status), o.fence)
+		if o.value != nil {
+			d.num(o.value.Fence)
+		}
+	}
+	d.bytes = append(d.bytes, 'o')
 }

@@ -77,6 +77,8 @@ func (s *Server) leadTwice(l *table.Lease) {
 	for _, x := range s.sessions {
 		for id, c := range x.calls {
 			if c.asked && !c.ticket && c.lease.State() == table.Queued && c.lease.Key() == l.Key() && c.lease.Kind() == l.Kind() {
+				delete(x.calls, id)
+				s.table.Cancel(0, c.lease)
 				s.grant(x, id, codec.OK, l)
 				return
 			}

@@ -26,16 +26,23 @@ type scope struct {
 	budgets []budget // of each client
 	deaths  int      // of the server
 	stops   int      // of the server, in good order
+	durable bool     // values are on disk before anybody learns of them
 }
 
 // A budget is what a client may still do.
 type budget struct {
 	locks, enqueues, cancels, beats, cuts, kills, releases int8
 	more                                                   int8 // locks of other keys, while something is wanted or held
+	joins, puts, dels                                      int8
+}
+
+// values says whether the clients have to do with any.
+func (sc *scope) values() bool {
+	return slices.ContainsFunc(sc.budgets, func(b budget) bool { return b.joins > 0 || b.puts > 0 })
 }
 
 func (b budget) append(dst []byte) []byte {
-	return append(dst, byte(b.locks), byte(b.enqueues), byte(b.cancels), byte(b.beats), byte(b.cuts), byte(b.kills), byte(b.releases), byte(b.more))
+	return append(dst, byte(b.locks), byte(b.enqueues), byte(b.cancels), byte(b.beats), byte(b.cuts), byte(b.kills), byte(b.releases), byte(b.more), byte(b.joins), byte(b.puts), byte(b.dels))
 }
 
 // A state is a world and what may still happen in it.
@@ -77,6 +84,9 @@ func (s *search) run() error {
 	w := newNarrowWorld(len(s.budgets), s.window, s.sf, s.cf)
 	if s.grace != nil {
 		w.grace = s.grace
+	}
+	if s.values() {
+		w.keepValues(s.durable)
 	}
 	first := state{world: w, budgets: s.budgets, ticks: s.ticks, deaths: s.deaths, stops: s.stops}
 	for _, a := range w.actors {
@@ -163,10 +173,14 @@ const (
 	moveConnect
 	moveDie
 	moveStop
+	moveJoin
+	movePut
+	moveDel
+	moveWrite
 )
 
 func (m move) String() string {
-	names := [...]string{"tick", "up", "down", "lock", "more", "enqueue", "wait", "release", "cancel", "beat", "cut", "kill", "connect", "die", "stop"}
+	names := [...]string{"tick", "up", "down", "lock", "more", "enqueue", "wait", "release", "cancel", "beat", "cut", "kill", "connect", "die", "stop", "join", "put", "del", "write"}
 	return fmt.Sprint(names[m.kind], m.who)
 }
 
@@ -183,6 +197,11 @@ func (s *search) moves(from state) []move {
 	}
 	for i, a := range from.actors {
 		all = s.programs(all, from, i, a)
+	}
+	for i, k := range worldKeys {
+		if len(from.kept.writes[k.name]) > 0 {
+			all = append(all, move{moveWrite, i})
+		}
 	}
 	if from.ticks > 0 {
 		all = append(all, move{moveTick, 0})
@@ -223,12 +242,15 @@ func (s *search) programs(all []move, from state, i int, a *actor) []move {
 	if len(a.tasks) == 0 {
 		add(b.locks > 0, moveLock)
 		add(b.enqueues > 0, moveEnqueue)
+		add(b.joins > 0, moveJoin)
 		return all
 	}
 	t := a.tasks[0]
 	add(b.more > 0, moveMore)
 	add(t.state == placed, moveWait)
 	add(t.state == holding && b.releases > 0, moveRelease)
+	add(t.state == holding && b.puts > 0, movePut)
+	add(t.state == holding && b.dels > 0, moveDel)
 	add(t.state != holding && !t.quit && b.cancels > 0, moveCancel)
 	return all
 }
@@ -237,7 +259,7 @@ func (s *search) programs(all []move, from state, i int, a *actor) []move {
 func (m move) make(s *search, on *state) {
 	var a *actor
 	var b *budget
-	if m.kind > moveDown && m.kind < moveDie {
+	if m.kind > moveDown && m.kind < moveDie || m.kind > moveStop && m.kind < moveWrite {
 		a, b = on.actors[m.who], &on.budgets[m.who]
 	}
 	switch m.kind {
@@ -282,6 +304,17 @@ func (m move) make(s *search, on *state) {
 	case moveStop:
 		on.stops--
 		on.crash(true)
+	case moveJoin:
+		b.joins--
+		on.join(a, 0, -1, s.ttl, 0)
+	case movePut:
+		b.puts--
+		on.change(a, a.tasks[0], codec.Put, 0)
+	case moveDel:
+		b.dels--
+		on.change(a, a.tasks[0], codec.Delete, 0)
+	case moveWrite:
+		on.write(worldKeys[m.who].name)
 	}
 	for _, a := range on.actors {
 		on.settle(a)
@@ -360,8 +393,9 @@ var wideScopes = []scope{
 // scopes: what programs do, every message early and late, cuts, reconnections,
 // and time.
 func TestSearch(t *testing.T) {
-	all, limit := append(restartScopes, scopes...), 5*time.Minute
+	all, limit := append(append(restartScopes, scopes...), valueScopes...), 5*time.Minute
 	if *full {
+		all = append(all, wideValueScopes...)
 		all, limit = append(all, wideScopes...), 12*time.Hour
 	}
 	old := debug.SetGCPercent(400) // copies are short-lived

@@ -29,6 +29,7 @@ type simulation struct {
 	served int // holds that were taken
 	cuts   int
 	pace   time.Duration // the most that passes at once
+	values bool          // programs put and join
 	dies   int           // how many events there are for each death of the server; 0 is for none
 }
 
@@ -36,6 +37,11 @@ func newSimulation(seed uint64, clients int, sf serverFaults, cf clientFaults) *
 	s := &simulation{random: rand.New(rand.NewPCG(seed, 7)), cf: cf} //nolint:gosec // it repeats itself on purpose
 	s.world = newNarrowWorld(clients, int(seed/2%3), sf, cf)
 	s.pace = time.Duration(1+s.random.IntN(20)) * 50 * time.Millisecond
+	if seed%3 > 0 { // in the others there is more of everything else
+		s.values = true
+		s.keepValues(seed%3 == 2)
+		s.kept.survive = s.random.IntN
+	}
 	for _, a := range s.actors {
 		// Up to one per cent slow or fast is what the deadline allows for.
 		a.rate = []int64{990, 1000, 1010}[s.random.IntN(3)]
@@ -70,6 +76,8 @@ func (s *simulation) step() {
 			done = true
 		case r < 130:
 			done = s.disturb()
+		case r < 140:
+			done = s.writes()
 		default:
 			done = s.act(s.actors[s.random.IntN(len(s.actors))])
 		}
@@ -178,6 +186,11 @@ func (s *simulation) ask(a *actor) {
 		timeout = time.Duration(s.random.Int64N(int64(5 * time.Second)))
 	}
 	ttl := []time.Duration{2, 3, 6, 12}[s.random.IntN(4)] * time.Second
+	if s.values && worldKeys[k].limit == 1 && s.chance(1, 2) {
+		fresh := []time.Duration{0, 0, time.Duration(s.random.Int64N(int64(5 * time.Second))), codec.AnyAge}[s.random.IntN(4)]
+		s.join(a, k, timeout, ttl, fresh)
+		return
+	}
 	s.acquire(a, k, command, 1+s.random.IntN(worldKeys[k].limit), timeout, ttl)
 }
 
@@ -188,6 +201,8 @@ func (s *simulation) further(a *actor, t *task) bool {
 		return false
 	case t.state == holding && s.dies > 0 && !a.client.Up() && s.chance(9, 10):
 		return false // or else there would be little to claim
+	case s.values && t.state == holding && !t.hold.Semaphore && s.chance(1, 3):
+		s.publishes(a, t)
 	case t.state == holding && s.chance(1, 3):
 		s.served++
 		s.release(a, t)
@@ -271,7 +286,7 @@ func (s *simulation) forgetful() {
 
 func (s *simulation) deliverAll() error {
 	for moved := true; moved; {
-		moved = false
+		moved = s.writesAll()
 		for _, p := range s.pipes {
 			p.stalled, p.life = 0, 0
 			for s.canUp(p) {

@@ -208,7 +208,7 @@ func TestPutsWaitForFences(t *testing.T) {
 	d.says(d.comes(q, line(1, codec.Found)), "v", 2, 0)
 	d.table.SetCeiling(d.now, d.table.Fence())
 	d.ask(p, putOf(4, "k", "v", token))
-	d.table.SetCeiling(d.now, d.table.Fence() + 1)
+	d.table.SetCeiling(d.now, d.table.Fence()+1)
 	d.retry(p, line(4, codec.OK))
 }
 

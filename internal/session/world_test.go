@@ -35,6 +35,8 @@ type world struct {
 	crashes int
 	stops   int // the clean ones among them
 	claims  int // that were answered with a lease
+
+	kept ledger
 }
 
 // A pipe is one connection.
@@ -48,11 +50,15 @@ type pipe struct {
 	down  []codec.Answer
 
 	clientOpen, serverOpen bool
+	said                   int           // lines at the end of down that are to be looked at
 	dead                   bool          // its server is: nothing arrives there
 	stalled                time.Duration // nothing is delivered before
 }
 
-func (p *pipe) Answer(a *codec.Answer) { p.down = append(p.down, *a) }
+func (p *pipe) Answer(a *codec.Answer) {
+	p.down = append(p.down, *a)
+	p.said++
+}
 
 func (p *pipe) Report(id uint64) { p.Answer(&codec.Answer{ID: id, Status: codec.OK}) }
 func (p *pipe) Close()           { p.serverOpen = false }
@@ -68,7 +74,8 @@ type actor struct {
 	tasks  []*task
 	over   string // why the session is over
 
-	refused *Hold // its claim was refused, though the program believed in it
+	refused *Hold   // its claim was refused, though the program believed in it
+	told    []*Call // answers to joins, puts and removals that are to be looked at
 
 	nextBeat, frozen time.Duration
 }
@@ -84,6 +91,11 @@ type task struct {
 	quit   bool // the program has called Cancel
 	forget bool // the program will never collect it
 	began  time.Duration
+
+	changes []*Call // puts and removals by this hold, in their order
+	came    bool    // it is a join, and the server has seen it
+	seen    uint64  // the fence of what was there then
+	cameAt  time.Duration
 }
 
 type taskState uint8
@@ -142,6 +154,9 @@ func (a *actor) Send(r *codec.Request) {
 }
 
 func (a *actor) Done(c *Call) {
+	if c.Request.Command >= codec.Put {
+		a.told = append(a.told, c)
+	}
 	t, _ := c.Tag.(*task)
 	if t == nil {
 		return
@@ -189,6 +204,17 @@ func (w *world) release(a *actor, t *task) {
 }
 
 func (w *world) acquire(a *actor, k int, command codec.Command, weight int, timeout, ttl time.Duration) {
+	a.begins(w.task(k, command, weight, timeout, ttl))
+}
+
+// join lets a program lead, or have a value.
+func (w *world) join(a *actor, k int, timeout, ttl, fresh time.Duration) {
+	t := w.task(k, codec.Join, 1, timeout, ttl)
+	t.call.Request.Fresh = fresh
+	a.begins(t)
+}
+
+func (w *world) task(k int, command codec.Command, weight int, timeout, ttl time.Duration) *task {
 	w.mark = max(w.mark, ttl)
 	t := &task{key: k, weight: weight, began: w.now}
 	t.hold = &Hold{Key: worldKeys[k].name, Semaphore: worldKeys[k].limit > 1, Tag: t}
@@ -196,6 +222,10 @@ func (w *world) acquire(a *actor, k int, command codec.Command, weight int, time
 		Command: command, Key: []byte(t.hold.Key), Semaphore: t.hold.Semaphore, Limit: worldKeys[k].limit, Weight: weight,
 		NoTimeout: timeout < 0, Timeout: max(timeout, 0), TTL: ttl,
 	}}
+	return t
+}
+
+func (a *actor) begins(t *task) {
 	a.tasks = append(a.tasks, t)
 	a.client.Do(a.now, t.call)
 }
@@ -260,7 +290,7 @@ func (w *world) deliverUp(p *pipe) {
 			if p.link.session != nil {
 				w.actors[p.actor].heard = w.now
 			}
-			w.server.Request(w.now, p.link, &r)
+			w.request(p, &r)
 		}
 	}
 }
@@ -341,6 +371,9 @@ func (w *world) check() error {
 	if w.broken != nil {
 		return w.broken
 	}
+	if err := w.checkValues(); err != nil {
+		return err
+	}
 	var used [8]int
 	for _, a := range w.actors {
 		for _, t := range a.tasks {
@@ -388,6 +421,9 @@ func (w *world) checkGrants() error {
 		}
 		var err error
 		x.owner.Leases(func(l *table.Lease) bool {
+			if l.State() == table.Granted && l.Token().Fence > before && l.Kind() == table.Lock && len(w.kept.writes[l.Key()]) > 0 {
+				err = fmt.Errorf("actor %d: a grant of %q while its value is pending", a.index, l.Key())
+			}
 			if l.State() == table.Granted && l.Token().Fence > before && w.now-a.heard >= min(l.TTL()/2, 5*time.Second)+slack {
 				err = fmt.Errorf("actor %d: a grant after %v of silence", a.index, w.now-a.heard)
 			}
@@ -425,7 +461,7 @@ func (w *world) checkActor(a *actor) error {
 		return err
 	}
 	for _, t := range a.tasks {
-		if err := t.check(x); err != nil {
+		if err := t.check(w.server, x); err != nil {
 			return err
 		}
 	}
@@ -442,7 +478,12 @@ func (t *task) knows(l *table.Lease) bool {
 }
 
 // check wants the server to know of what the program waits for or holds.
-func (t *task) check(x *session) error {
+func (t *task) check(s *Server, x *session) error {
+	for _, c := range t.changes {
+		if !c.Done() && !s.serves(x, c) {
+			return fmt.Errorf("not served: request %d for the value of %q", c.Request.ID, t.hold.Key)
+		}
+	}
 	switch t.state {
 	case holding:
 		known := false
@@ -454,6 +495,9 @@ func (t *task) check(x *session) error {
 			return fmt.Errorf("a hold on %q that the server does not know of", t.hold.Key)
 		}
 	case asking, awaiting:
+		if s.serves(x, t.call) {
+			return nil
+		}
 		c := x.calls[t.call.Request.ID]
 		if c == nil || c.lease.State() != table.Queued || !c.asked {
 			return fmt.Errorf("not served: request %d for %q is not answered, and to the server it is %+v", t.call.Request.ID, t.hold.Key, c)
