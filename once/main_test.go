@@ -31,7 +31,7 @@ type world struct {
 func bubble(t *testing.T, f func(w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{T: t, server: memory.NewServer(), ctx: t.Context()}
+		w := newWorld(t)
 		f(w)
 		w.server.Thaw()
 		synctest.Wait()
@@ -39,6 +39,10 @@ func bubble(t *testing.T, f func(w *world)) {
 			t.Errorf("left at the end:%s", held)
 		}
 	})
+}
+
+func newWorld(t *testing.T) *world {
+	return &world{T: t, server: memory.NewServer(), ctx: t.Context()}
 }
 
 // held lists the keys that somebody holds or waits for.
