@@ -1,6 +1,7 @@
 package distributed
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/distributed-go/distributed/locker"
 	_ "github.com/distributed-go/distributed/memory" // registers memory://
 	"github.com/distributed-go/distributed/mutex"
+	"github.com/distributed-go/distributed/once"
 	"github.com/distributed-go/distributed/semaphore"
 )
 
@@ -43,6 +45,22 @@ type (
 	// A Semaphore is the distributed counterpart of x/sync's Weighted. It is
 	// [semaphore.Weighted], whose page lists its methods.
 	Semaphore = semaphore.Weighted
+
+	// A Once is the distributed counterpart of sync.Once. It is [once.Once],
+	// whose page lists its methods.
+	Once = once.Once
+
+	// A Value is the distributed counterpart of what sync.OnceValue makes. It
+	// is [once.Value], whose page lists its methods.
+	Value[T any] = once.Value[T]
+
+	// A Group is the distributed counterpart of x/sync's singleflight. It is
+	// [once.Group], whose page lists its methods.
+	Group[T any] = once.Group[T]
+
+	// An OnceOption changes a Once, a Value or a Group: [once.WithExpiry],
+	// [once.WithFresh] and their like.
+	OnceOption = once.Option
 )
 
 // The errors that callers tell apart with errors.Is. Each is the one of package
@@ -117,4 +135,21 @@ func NewRWMutex(c *Client, key string, opts ...Option) *RWMutex { return mutex.N
 // if the client is nil; a bad key or n is returned by its first use.
 func NewSemaphore(c *Client, key string, n int64, opts ...Option) *Semaphore {
 	return semaphore.New(c, key, n, opts...)
+}
+
+// NewOnce returns a Once on the key. It does no I/O, and panics if the client is
+// nil; a bad key or option is returned by its first use.
+func NewOnce(c *Client, key string, opts ...OnceOption) *Once { return once.New(c, key, opts...) }
+
+// NewValue returns a Value on the key, which f computes once. It does no I/O, and
+// panics if the client or f is nil; a bad key or option is returned by its first
+// use. It and a Once must not have the same key.
+func NewValue[T any](c *Client, key string, f func(ctx context.Context) (T, error), opts ...OnceOption) *Value[T] {
+	return once.NewValue(c, key, f, opts...)
+}
+
+// NewGroup returns a Group with a name of its own for its keys. It does no I/O, and
+// panics if the client is nil; a bad name or option is returned by its first use.
+func NewGroup[T any](c *Client, name string, opts ...OnceOption) *Group[T] {
+	return once.NewGroup[T](c, name, opts...)
 }

@@ -25,6 +25,13 @@
 // a little and a writer takes all. A Lease says its key, its fence and whether
 // it may still be believed in: Check, Lost, Context.
 //
+// A Once runs something one time for the whole fleet, such as a migration; a Value
+// computes something one time for all; and a Group lets all who ask for the same
+// thing at once have one answer, whichever process they are in:
+//
+//	err = distributed.NewOnce(client, "migrate/v7").Do(ctx, migrate)
+//	user, _, err := distributed.NewGroup[User](client, "users").Do(ctx, "42", load)
+//
 // The context of an acquisition bounds the wait and not the hold. How long to
 // wait, how long a lease lasts without renewal and how long a hold may last in
 // all are three things: the context or locker.WithWait, locker.WithTTL, and
@@ -45,8 +52,8 @@
 // fences. So has dflockd from 2.1, and needs ?fences=1 in the URL, because on
 // dflockd's protocol servers do not say; without, Fence says that there is none.
 //
-// The zero values of Mutex, RWMutex and Semaphore are not usable: they have no
-// key and no client. This is the one promise of package sync that cannot be
+// The zero values of Mutex, RWMutex, Semaphore, Once, Value and Group are not
+// usable: they have no key and no client. This is the one promise of package sync that cannot be
 // kept.
 //
 // A Mutex is not reentrant: a goroutine that locks it twice waits for itself. Nor
@@ -59,7 +66,13 @@
 // a connection of its own there, leases are whole seconds, and nobody writes
 // under an RWMutex, because it has no weights.
 //
-// A Mutex, an RWMutex and a Semaphore of one key do not exclude each other. All
+// At most one run of a Once is marked as done, but its function may start again
+// after a runner crashed or lost its lease. The mark is on the server: one without a
+// data directory forgets it in a restart, so Do refuses to run there unless it is
+// told that this will do. A stock dflockd server keeps no marks; a table of a
+// database can (once.WithMarker).
+//
+// A Mutex, an RWMutex, a Semaphore and a Once of one key do not exclude each other. All
 // users of a semaphore's key must agree on its limit, and all clients of
 // several servers on their list, in the same order: a key lives on one of them.
 //

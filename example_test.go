@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"log"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/distributed-go/distributed"
 	"github.com/distributed-go/distributed/locker"
+	"github.com/distributed-go/distributed/memory"
+	"github.com/distributed-go/distributed/once"
 )
 
 // open returns a client for the examples, which run without a server. A program
@@ -214,6 +217,87 @@ func ExampleSemaphore() {
 	defer stop()
 	fmt.Println("one of four, work may go on:", work.Err() == nil)
 	// Output: one of four, work may go on: true
+}
+
+func ExampleOnce_Do() {
+	// Ten replicas start at the same time. Each has a client of the same server,
+	// "dflockd://host:6388" in a program.
+	server := memory.NewServer()
+	var migrations atomic.Int64
+	var replicas sync.WaitGroup
+	for range 10 {
+		replicas.Go(func() {
+			client := locker.New(server.Backend())
+			defer client.Close()
+
+			// This server forgets what is done when it stops. One with a data
+			// directory does not, and needs no WithVolatile.
+			migrate := distributed.NewOnce(client, "migrate/v7", once.WithVolatile())
+			err := migrate.Do(context.Background(), func(ctx context.Context) error {
+				migrations.Add(1)
+				return ctx.Err() // cancelled before anybody else may start
+			})
+			if err != nil {
+				log.Fatal(err)
+			}
+			// From here on the database is migrated, whoever did it.
+		})
+	}
+	replicas.Wait()
+	fmt.Println("migrations:", migrations.Load())
+	// Output: migrations: 1
+}
+
+func ExampleValue() {
+	client := open()
+	defer client.Close()
+
+	type Catalog struct{ Products int }
+	catalog := distributed.NewValue(client, "catalog/v3", func(context.Context) (Catalog, error) {
+		fmt.Println("computed")
+		return Catalog{Products: 7}, nil
+	}, once.WithExpiry(24*time.Hour)) // and anew tomorrow
+	for range 2 {
+		c, err := catalog.Get(context.Background())
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(c.Products, "products")
+	}
+	// Output:
+	// computed
+	// 7 products
+	// 7 products
+}
+
+func ExampleGroup_Do() {
+	// Ten processes miss the same entry of a cache, a hundred times each, and the
+	// database is asked one time.
+	server := memory.NewServer()
+	var queries atomic.Int64
+	query := func(ctx context.Context) (string, error) {
+		queries.Add(1)
+		return "Ada", ctx.Err() // cancelled when nobody waits for it any more
+	}
+	var processes sync.WaitGroup
+	for range 10 {
+		client := locker.New(server.Backend())
+		defer client.Close()
+		// A result serves who comes within a second of it, too. Without
+		// WithFresh it is for those who came before it was there.
+		users := distributed.NewGroup[string](client, "users", once.WithFresh(time.Second))
+		for range 100 {
+			processes.Go(func() {
+				name, _, err := users.Do(context.Background(), "42", query)
+				if err != nil || name != "Ada" {
+					log.Fatal(name, err)
+				}
+			})
+		}
+	}
+	processes.Wait()
+	fmt.Println("queries:", queries.Load())
+	// Output: queries: 1
 }
 
 func ExampleOpen() {

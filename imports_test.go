@@ -19,9 +19,10 @@ const modulePath = "github.com/distributed-go/distributed"
 // apart. Imports run one way: from the face and the tool down to the core.
 // What stands nowhere here may import nothing of the project.
 var mayImport = map[string][]string{
-	".":                 {"locker", "mutex", "semaphore", "memory", "dflockd"},
+	".":                 {"locker", "mutex", "semaphore", "once", "memory", "dflockd"},
 	"mutex":             {"locker"},
 	"semaphore":         {"locker"},
+	"once":              {"locker"},
 	"locker/lockertest": {"locker"},
 	"memory":            {"internal/table", "locker"},
 	"internal/session":  {"internal/table", "codec"},
