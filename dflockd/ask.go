@@ -34,16 +34,23 @@ type ask struct {
 	stamp         time.Duration // an instant before it was asked, or 0
 }
 
-// newAsk returns an ask for the request. They are the backend's and not the
-// program's, because a channel made in a synctest bubble must not leave it.
+// newAsk returns an ask for the request.
 func (b *Backend) newAsk(command codec.Command, kind locker.Kind, key string) *ask {
+	a := b.blankAsk()
+	r := &a.call.Request
+	*r = codec.Request{Command: command, Semaphore: kind == locker.Counting, Key: append(r.Key[:0], key...)}
+	return a
+}
+
+// blankAsk returns an ask for a request that is still to be set, all of it. They
+// are the backend's and not the program's, because a channel made in a synctest
+// bubble must not leave it.
+func (b *Backend) blankAsk() *ask {
 	a, ok := b.asks.Get().(*ask)
 	if !ok {
 		a = &ask{done: make(chan struct{}, 1)}
 		a.call.Tag = a
 	}
-	r := &a.call.Request
-	*r = codec.Request{Command: command, Semaphore: kind == locker.Counting, Key: append(r.Key[:0], key...)}
 	return a
 }
 

@@ -112,7 +112,7 @@ func (x *conversation) releaseWithin(now, d time.Duration, g *grant) error {
 // sendRelease sends a release, which is waited for until an instant, or if that is
 // 0 for as long as a context lasts.
 func (x *conversation) sendRelease(now, until time.Duration, g *grant) *ask {
-	a := x.srv.b.newAsk(codec.Release, locker.Exclusive, "")
+	a := x.srv.b.blankAsk() // the Client sets the request
 	x.mu.Lock()
 	x.sentLocked(a)
 	if until != 0 {
