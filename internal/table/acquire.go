@@ -31,6 +31,9 @@ type Request struct {
 	WaitUntil time.Duration
 	// Joins says that a put on the key ends the wait too, with its value.
 	Joins bool
+	// Late says that a session asked for this some time ago: it is not heard by it,
+	// and is passed over if it has been silent since for too long.
+	Late bool
 	// Tag is put into the lease.
 	Tag any
 }
@@ -65,7 +68,11 @@ func (r *Request) check() (limit int, err error) {
 // ErrFences or ErrTTL; the table then holds nothing of the request. A session
 // that asks is heard.
 func (t *Table) Acquire(now time.Duration, r Request) (*Lease, error) {
-	t.Heard(now, r.Owner)
+	if r.Late {
+		t.Advance(now)
+	} else {
+		t.Heard(now, r.Owner)
+	}
 	limit, err := r.check()
 	if err != nil {
 		return nil, err
@@ -76,7 +83,8 @@ func (t *Table) Acquire(now time.Duration, r Request) (*Lease, error) {
 			return nil, err
 		}
 	}
-	free := e.waiting == e.absent && e.fits(r.Weight) && t.may(uint64(max(r.Fences, 1)))
+	free := e.waiting == e.absent && e.fits(r.Weight) && t.may(uint64(max(r.Fences, 1))) &&
+		(!r.Late || t.now < after(r.Owner.heard, patience(r.TTL)))
 	switch {
 	case e.limit != limit:
 		return nil, ErrLimitMismatch

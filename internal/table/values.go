@@ -295,24 +295,28 @@ func (t *Table) expireValues() {
 }
 
 // AppendValues appends what decides what becomes of the values, as
-// Lease.AppendState does of one lease.
+// Lease.AppendState does of one lease. Their ages, which decide nothing in the
+// table, are not among it.
 func (t *Table) AppendValues(dst []byte, now time.Duration) []byte {
 	add := func(s *shelf) {
 		if s == nil {
 			dst = append(dst, 0)
 			return
 		}
-		dst = binary.AppendUvarint(append(append(dst, 1), s.Data...), s.Fence)
+		dst = binary.AppendUvarint(append(dst, 1), uint64(len(s.Data)))
+		dst = binary.AppendUvarint(append(dst, s.Data...), s.Fence)
+		left := time.Duration(0)
 		if s.Until != 0 {
-			dst = binary.AppendVarint(dst, int64(s.Until-now))
+			left = s.Until - now
 		}
+		dst = binary.AppendVarint(dst, int64(left))
 	}
 	for _, key := range slices.Sorted(maps.Keys(t.values.byKey)) {
-		dst = append(dst, key...)
+		dst = append(binary.AppendUvarint(dst, uint64(len(key))), key...)
 		add(t.values.byKey[key])
 	}
 	for _, key := range slices.Sorted(maps.Keys(t.values.pending)) {
-		dst = append(dst, key...)
+		dst = append(binary.AppendUvarint(dst, uint64(len(key))), key...)
 		for _, s := range t.values.pending[key] {
 			add(s)
 		}

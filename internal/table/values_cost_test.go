@@ -118,3 +118,61 @@ func TestSnapshotInPartsWithValues(t *testing.T) {
 		t.Errorf("%d pauses; listed %v", n, keys)
 	}
 }
+
+// BenchmarkPutAnswers is one put that answers many joins, and the joins.
+func BenchmarkPutAnswers(b *testing.B) {
+	for _, joins := range []int{1, 1000} {
+		b.Run(fmt.Sprintf("joins=%d", joins), func(b *testing.B) {
+			t := New(Config{Sign: sign, MaxIdle: time.Minute})
+			o := t.NewOwner(1)
+			r := joining(lock(o, "k"))
+			l, err := t.Acquire(0, r)
+			if err != nil {
+				b.Fatal(err)
+			}
+			data := make([]byte, 1000)
+			b.ReportAllocs()
+			for b.Loop() {
+				for range joins {
+					if _, err := t.Acquire(0, r); err != nil {
+						b.Fatal(err)
+					}
+				}
+				if _, err := t.Publish(0, r.Key, l.Token(), data, 0, false); err != nil {
+					b.Fatal(err)
+				}
+				if n := len(t.Events()); n != joins {
+					b.Fatalf("%d events", n)
+				}
+			}
+		})
+	}
+}
+
+// TestHoldingCostsNothingMore wants keys without a value to take what they took
+// without any values at all.
+func TestHoldingCostsNothingMore(t *testing.T) {
+	const keys = 100_000
+	weigh := func(values int) int64 {
+		before := heap()
+		table := full(keys)
+		o := table.NewOwner(2)
+		for i := range values {
+			l, err := table.Acquire(table.now, lock(o, fmt.Sprint(i)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := table.Publish(table.now, []byte(l.Key()), l.Token(), nil, 0, false); err != nil {
+				t.Fatal(err)
+			}
+		}
+		took := heap() - before
+		runtime.KeepAlive(table)
+		return took
+	}
+	without, with := weigh(0), weigh(10)
+	t.Logf("%d B each without values, %d B more in all with 10", without/keys, with-without)
+	if with-without > 20_000 {
+		t.Errorf("10 values cost %d B", with-without)
+	}
+}
