@@ -98,7 +98,7 @@ func (b *Backend) recycle(a *ask) {
 		return
 	}
 	c := &a.call
-	c.Hold, c.Ticket, c.JSON, c.Holder = nil, nil, nil, ""
+	c.Hold, c.Ticket, c.JSON, c.Holder, c.Value = nil, nil, nil, "", nil
 	a.left, a.overdue, a.moved, a.number, a.err, a.next, a.stamp = false, false, false, 0, nil, nil, 0
 	b.asks.Put(a)
 }
@@ -107,7 +107,7 @@ func (b *Backend) recycle(a *ask) {
 // confirms a hold goes on.
 func (a *ask) retractable() bool {
 	switch a.call.Request.Command {
-	case codec.Lock, codec.Wait, codec.Enqueue:
+	case codec.Lock, codec.Wait, codec.Enqueue, codec.Join:
 		return true
 	}
 	return false
@@ -121,7 +121,7 @@ func (a *ask) lasts() time.Duration {
 	switch a.call.Request.Command {
 	case codec.Release:
 		ttl = a.call.Hold.TTL()
-	case codec.Lock:
+	case codec.Lock, codec.Join:
 		if r := &a.call.Request; !r.NoTimeout && r.Timeout == 0 {
 			return 0
 		}

@@ -33,7 +33,7 @@ func TestSession(t *testing.T) {
 		},
 		Bubble: true,
 		TTL:    time.Second,
-		Fences: true, Semaphores: true, Weights: true, Queue: true, Keeps: true,
+		Fences: true, Semaphores: true, Weights: true, Queue: true, Keeps: true, Values: true,
 	})
 }
 
@@ -49,7 +49,7 @@ func TestSessionOverTCP(t *testing.T) {
 			}
 		},
 		TTL:    3 * time.Second,
-		Fences: true, Semaphores: true, Weights: true, Queue: true, Keeps: true,
+		Fences: true, Semaphores: true, Weights: true, Queue: true, Keeps: true, Values: true,
 	})
 }
 

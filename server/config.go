@@ -41,6 +41,12 @@ type Config struct {
 	MaxConnections int
 	// MaxWaiters caps the queue of each key. 0 is no cap.
 	MaxWaiters int
+	// MaxValue caps the bytes of what a holder puts under a key: at most 32 MiB. 0
+	// is 64 KiB. A value goes to all who wait for it, so it should be small.
+	MaxValue int
+	// MaxValues caps the bytes of all values: their data, their keys, and 192 for
+	// each, all of which is memory. 0 is 256 MiB. What does not fit is refused.
+	MaxValues int
 
 	// ReadTimeout is how long a client may take for one whole request, idle
 	// time before it included: then it is answered "error" and its connection
@@ -129,6 +135,8 @@ const (
 	defaultReadTimeout   = 23 * time.Second
 	defaultWriteTimeout  = 5 * time.Second
 	defaultMaxGrace      = time.Minute
+	defaultMaxValue      = codec.DefaultValue
+	defaultMaxValues     = 256 << 20
 )
 
 // withDefaults returns the config with every default filled in, or an error
@@ -145,12 +153,17 @@ func (c Config) withDefaults() (Config, error) {
 		fillDefault("MaxLocks", &c.MaxLocks, defaultMaxLocks),
 		fillDefault("MaxConnections", &c.MaxConnections, 0),
 		fillDefault("MaxWaiters", &c.MaxWaiters, 0),
+		fillDefault("MaxValue", &c.MaxValue, defaultMaxValue),
+		fillDefault("MaxValues", &c.MaxValues, defaultMaxValues),
 		fillDefault("ReadTimeout", &c.ReadTimeout, defaultReadTimeout),
 		fillDefault("WriteTimeout", &c.WriteTimeout, defaultWriteTimeout),
 		fillDefault("MaxGrace", &c.MaxGrace, defaultMaxGrace),
 	)
 	if err == nil && c.DataDirMustExist && c.DataDir == "" {
 		err = errors.New("server: Config.DataDirMustExist is set without Config.DataDir: name the directory that must exist")
+	}
+	if err == nil && c.MaxValue > codec.MaxValue {
+		err = fmt.Errorf("server: Config.MaxValue is %d and must be at most %d: what is larger belongs in a store of its own", c.MaxValue, codec.MaxValue)
 	}
 	if err == nil && c.MaxGrace < time.Second {
 		err = fmt.Errorf("server: Config.MaxGrace is %v and must be at least 1s: every lease with a longer TTL costs a write", c.MaxGrace)

@@ -31,7 +31,7 @@ func TestNegativeSettingsAreNamed(t *testing.T) {
 			t.Errorf("%s -1: %v", f.Name, err)
 		}
 	}
-	if fields != 10 {
+	if fields != 12 {
 		t.Errorf("%d numbers in Config", fields)
 	}
 }
@@ -44,6 +44,7 @@ func TestSettingsThatCannotBeRight(t *testing.T) {
 	for want, cfg := range map[string]server.Config{
 		"DefaultLeaseTTL is 999ms":                {DefaultLeaseTTL: 999 * time.Millisecond},
 		"MaxGrace is 999ms":                       {MaxGrace: 999 * time.Millisecond},
+		"MaxValue is 33554433":                    {MaxValue: 32<<20 + 1},
 		"DataDirMustExist is set without":         {DataDirMustExist: true},
 		"AuthToken: a secret must not contain":    {AuthToken: "a\nb"},
 		"AuthToken: a secret has at most 65536":   {AuthToken: server.Secret(strings.Repeat("x", 65537))},
@@ -97,7 +98,7 @@ func TestSettingsFromEnv(t *testing.T) {
 	want := server.Settings{
 		Config: server.Config{
 			DefaultLeaseTTL: time.Second, LeaseSweepInterval: 2 * time.Second, GCInterval: 3 * time.Second, GCMaxIdle: 4 * time.Second,
-			MaxLocks: 5, MaxConnections: 6, MaxWaiters: 7, ReadTimeout: 8 * time.Second, WriteTimeout: 2500 * time.Millisecond,
+			MaxLocks: 5, MaxConnections: 6, MaxWaiters: 7, MaxValue: 100, MaxValues: 2000, ReadTimeout: 8 * time.Second, WriteTimeout: 2500 * time.Millisecond,
 			TLSCert: "cert.pem", TLSKey: "key.pem", AuthToken: "hunter2", AuthTokenFile: "secret.txt", KeepOnDisconnect: true, Debug: true,
 			DataDir: "/var/lib/locks", DataDirMustExist: true, MaxGrace: 90 * time.Second,
 		},
@@ -106,7 +107,7 @@ func TestSettingsFromEnv(t *testing.T) {
 	env := map[string]string{
 		"DFLOCKD_HOST": "::1", "DFLOCKD_PORT": "0", "DFLOCKD_DEFAULT_LEASE_TTL_S": "1", "DFLOCKD_LEASE_SWEEP_INTERVAL_S": "2",
 		"DFLOCKD_GC_LOOP_SLEEP": "3", "DFLOCKD_GC_MAX_UNUSED_TIME": "4", "DFLOCKD_MAX_LOCKS": "5", "DFLOCKD_MAX_CONNECTIONS": "6",
-		"DFLOCKD_MAX_WAITERS": "7", "DFLOCKD_READ_TIMEOUT_S": " 8 ", "DFLOCKD_WRITE_TIMEOUT_S": "2.5", "DFLOCKD_SHUTDOWN_TIMEOUT_S": "1500ms",
+		"DFLOCKD_MAX_WAITERS": "7", "DFLOCKD_MAX_VALUE": "100", "DFLOCKD_MAX_VALUES": "2000", "DFLOCKD_READ_TIMEOUT_S": " 8 ", "DFLOCKD_WRITE_TIMEOUT_S": "2.5", "DFLOCKD_SHUTDOWN_TIMEOUT_S": "1500ms",
 		"DFLOCKD_TLS_CERT": "cert.pem", "DFLOCKD_TLS_KEY": "key.pem", "DFLOCKD_AUTH_TOKEN": "hunter2", "DFLOCKD_AUTH_TOKEN_FILE": "secret.txt",
 		"DFLOCKD_AUTO_RELEASE_ON_DISCONNECT": "0", "DFLOCKD_DEBUG": "true", "DFLOCKD_DATA_DIR": "/var/lib/locks", "DFLOCKD_DATA_DIR_MUST_EXIST": "1", "DFLOCKD_MAX_GRACE_S": "90",
 	}

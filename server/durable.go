@@ -32,6 +32,9 @@ type disk struct {
 	records  map[recordKey]struct{}
 	tidying  *time.Timer
 	failed   error // what the log was told
+
+	writes       []writing // changes of values that are not on disk yet, in order
+	valuesFailed error     // what the log was told of them
 }
 
 // A recordKey names a lease that has a record.
@@ -44,13 +47,14 @@ type recordKey struct {
 func keyOf(l *table.Lease) recordKey { return recordKey{l.Kind(), l.Key(), l.Token().Fence} }
 
 // openDisk opens the data directory of the config. Changed is called whenever what
-// may be relied on has changed.
-func openDisk(cfg *Config, changed func()) (*disk, error) {
+// may be relied on has changed, and valuesChanged the same for values.
+func openDisk(cfg *Config, changed, valuesChanged func()) (*disk, error) {
 	var opts datadir.Options
 	if cfg.disk != nil {
 		opts = *cfg.disk
 	}
-	opts.MaxGrace, opts.MustExist, opts.Changed = cfg.MaxGrace, cfg.DataDirMustExist, changed
+	opts.MaxGrace, opts.MustExist = cfg.MaxGrace, cfg.DataDirMustExist
+	opts.Changed, opts.ValuesChanged = changed, valuesChanged
 	dir, err := datadir.Open(cfg.DataDir, opts)
 	if cfg.DataDirMustExist && errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("server: Config.DataDir: %w; see that its volume is mounted: only the very first start on it goes "+
@@ -65,9 +69,9 @@ func openDisk(cfg *Config, changed func()) (*disk, error) {
 }
 
 // tell tells the operator how the start went.
-func (d *disk) tell(log *slog.Logger, restored int) {
+func (d *disk) tell(log *slog.Logger, restored, values int) {
 	log.Info("data directory opened", "starts", d.found.Boot+1, "clean", d.found.Clean || d.found.Boot == 0,
-		"grace", d.found.Grace, "restored", restored)
+		"grace", d.found.Grace, "restored", restored, "values", values)
 	if d.found.SetBack > time.Second {
 		log.Warn("the wall clock was set back; fences go on growing", "by", d.found.SetBack)
 	}

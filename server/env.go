@@ -32,8 +32,8 @@ func DefaultSettings() Settings {
 func (s Settings) Address() string { return net.JoinHostPort(s.Host, strconv.Itoa(s.Port)) }
 
 // SettingsFromEnv returns DefaultSettings with what dflockd's environment
-// variables, and those for Config.DataDir, Config.DataDirMustExist and
-// Config.MaxGrace in the same style, say otherwise, as getenv, such as os.Getenv,
+// variables, and those for Config.MaxValue, Config.MaxValues, Config.DataDir,
+// Config.DataDirMustExist and Config.MaxGrace in the same style, say otherwise, as getenv, such as os.Getenv,
 // returns them; empty ones say nothing. Durations are seconds, also with a decimal point, or carry
 // a unit ("1500ms"). The error names every variable that cannot be read, and
 // its value unless that is a secret.
@@ -49,6 +49,8 @@ func SettingsFromEnv(getenv func(string) string) (Settings, error) {
 	e.number("DFLOCKD_MAX_LOCKS", &s.MaxLocks, math.MaxInt32)
 	e.number("DFLOCKD_MAX_CONNECTIONS", &s.MaxConnections, math.MaxInt32)
 	e.number("DFLOCKD_MAX_WAITERS", &s.MaxWaiters, math.MaxInt32)
+	e.number("DFLOCKD_MAX_VALUE", &s.MaxValue, math.MaxInt32)
+	e.number("DFLOCKD_MAX_VALUES", &s.MaxValues, math.MaxInt)
 	e.duration("DFLOCKD_READ_TIMEOUT_S", &s.ReadTimeout)
 	e.duration("DFLOCKD_WRITE_TIMEOUT_S", &s.WriteTimeout)
 	e.duration("DFLOCKD_SHUTDOWN_TIMEOUT_S", &s.ShutdownTimeout)

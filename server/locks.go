@@ -58,6 +58,7 @@ func newLocks(cfg Config) (*locks, error) {
 		FirstFence: firstFence(origin),
 		MaxKeys:    cfg.MaxLocks, MaxWaiters: cfg.MaxWaiters,
 		MaxIdle: cfg.GCMaxIdle, PruneInterval: cfg.GCInterval,
+		MaxValue: cfg.MaxValue, MaxValues: cfg.MaxValues,
 	}
 	secret, err := k.remember(&cfg, &tc)
 	if err != nil {
@@ -84,7 +85,7 @@ func (k *locks) remember(cfg *Config, tc *table.Config) (secret []byte, err erro
 	if cfg.DataDir == "" {
 		return newSecret()
 	}
-	if k.disk, err = openDisk(cfg, k.diskChanged); err != nil {
+	if k.disk, err = openDisk(cfg, k.diskChanged, k.valuesChanged); err != nil {
 		return nil, err
 	}
 	k.disk.configure(tc, k.now())
@@ -100,9 +101,10 @@ func (k *locks) recall() {
 	now := k.enter()
 	k.raise(now)
 	restored := k.disk.restore(k.table, now)
+	values := k.disk.restoreValues(k.table, now)
 	k.disk.tidying = time.AfterFunc(tidyEvery, k.tidy)
 	k.leave(now)
-	k.disk.tell(k.log, restored)
+	k.disk.tell(k.log, restored, values)
 }
 
 // firstFence returns the wall clock in nanoseconds: no server makes a grant a

@@ -17,7 +17,7 @@ func TestCrashWithSessions(t *testing.T) {
 		onMachine(t, server.Config{}, func(t *testing.T, m *machine) {
 			a := connect(m.s)
 			id, offers := a.session(t)
-			if offers != "durable" {
+			if offers != "durable max-value=65536" {
 				t.Errorf("offers %q", offers)
 			}
 			token := a.framed(t, "1 l|k|- 10")
@@ -27,7 +27,7 @@ func TestCrashWithSessions(t *testing.T) {
 			m.crash(power)
 			a, b := connect(m.s), connect(m.s)
 			a.expect(t, "hello|_|1 me resume="+id, "error_session claim")
-			if _, offers := a.session(t); offers != "durable grace=20000" && offers != "durable grace=19999" {
+			if _, offers := a.session(t); offers != "durable max-value=65536 grace=20000" && offers != "durable max-value=65536 grace=19999" {
 				t.Errorf("offers %q", offers)
 			}
 			b.session(t)
@@ -121,7 +121,7 @@ func TestCleanRestart(t *testing.T) {
 		b.expect(t, "sl|s|0 2", "timeout")
 		a.expect(t, "hello|_|1 me resume="+id, "error_session claim")
 		_, offers := a.session(t)
-		if offers != "durable" {
+		if offers != "durable max-value=65536" {
 			t.Errorf("offers %q", offers)
 		}
 		a.expect(t, "1 claim|mine|"+token+" 10 1 1", "1 ok "+token+" 10000ms")

@@ -62,7 +62,7 @@ func (b *base) hello(r *codec.Request) (*framed, codec.Answer) {
 
 // serve carries out frames until the connection ends, and returns why it did.
 func (f *framed) serve() error {
-	f.requests.Frames(codec.MaxArgument)
+	f.requests.Frames(codec.ArgumentFor(f.conn.cfg.MaxValue))
 	f.conn.pause = f.leave
 	defer f.leave()
 	f.nc.SetReadDeadline(time.Time{}) //nolint:errcheck // a dead connection says so when it is read
@@ -152,7 +152,7 @@ func (c *conn) readFrames(p []byte) (int, error) {
 // newSessions returns the sessions over the table of the locks.
 func newSessions(k *locks, ttl time.Duration) *session.Server {
 	cfg := session.ServerConfig{
-		Table: k.table, TTL: ttl, Happened: k.happened,
+		Table: k.table, TTL: ttl, Happened: k.happened, Values: true,
 		Forced: func(by string, over session.Outlet, kind table.Kind, key string, ended int) {
 			k.forced(revocation{kind, key, ended, by, over.(*outbox).c.nc.RemoteAddr()})
 		},
@@ -162,7 +162,8 @@ func newSessions(k *locks, ttl time.Duration) *session.Server {
 		},
 	}
 	if k.disk != nil {
-		cfg.Offers = []byte("durable")
+		cfg.Offers = []byte(codec.OfferDurable)
+		cfg.Persist = k.persist
 		cfg.Admit = func(ttl time.Duration, fences int) session.Verdict { return verdict(k.admit(ttl, fences)) }
 		cfg.Keep = func(l *table.Lease, ttl time.Duration) session.Verdict { return verdict(k.keep(l, ttl)) }
 	}

@@ -22,7 +22,8 @@ const (
 	// StateDraining servers are being stopped.
 	StateDraining State = "draining"
 	// StateFailed servers cannot write to their data directory: leases are
-	// renewed and released, but soon nothing more is granted.
+	// renewed and released, but soon nothing more is granted, or no value is put
+	// any more.
 	StateFailed State = "failed"
 )
 
@@ -62,6 +63,9 @@ func (s *Server) Status() Status {
 	if st.Durable {
 		if err := k.disk.dir.Err(); !errors.Is(err, datadir.ErrClosed) {
 			st.Err = err
+		}
+		if st.Err == nil {
+			st.Err = k.disk.valuesErr()
 		}
 	}
 	if end := k.table.GraceEnd(); end != 0 {

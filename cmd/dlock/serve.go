@@ -89,6 +89,8 @@ func (s *serveFlags) add(f *pflag.FlagSet) {
 	f.IntVar(&c.MaxLocks, "max-locks", c.MaxLocks, "most keys; default 1048576, where dflockd has 1024 (DFLOCKD_MAX_LOCKS)")
 	f.IntVar(&c.MaxConnections, "max-connections", c.MaxConnections, "most connections; default 0, no cap (DFLOCKD_MAX_CONNECTIONS)")
 	f.IntVar(&c.MaxWaiters, "max-waiters", c.MaxWaiters, "most waiters of a key; default 0, no cap (DFLOCKD_MAX_WAITERS)")
+	f.IntVar(&c.MaxValue, "max-value", c.MaxValue, "most bytes of a value; default 65536 (DFLOCKD_MAX_VALUE)")
+	f.IntVar(&c.MaxValues, "max-values", c.MaxValues, "most bytes of all values, kept in memory; default 268435456 (DFLOCKD_MAX_VALUES)")
 	f.Var((*seconds)(&c.ReadTimeout), "read-timeout", "how long a client may be silent; default 23 (DFLOCKD_READ_TIMEOUT_S)")
 	f.Var((*seconds)(&c.WriteTimeout), "write-timeout", "how long a client may refuse to read; default 5 (DFLOCKD_WRITE_TIMEOUT_S)")
 	f.Var((*seconds)(&c.ShutdownTimeout), "shutdown-timeout", "longest drain (DFLOCKD_SHUTDOWN_TIMEOUT_S)")

@@ -1,0 +1,86 @@
+package server_test
+
+import (
+	"encoding/base64"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/distributed-go/distributed/server"
+)
+
+// TestValuesOverARestart puts, removes and lets expire, ends the server in both
+// ways, and looks at what the next one has.
+func TestValuesOverARestart(t *testing.T) {
+	for _, clean := range []bool{false, true} {
+		t.Run(fmt.Sprintf("clean %t", clean), func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "data")
+			s, p := onDisk(t, dir)
+			p.hello(t)
+			token := p.framed(t, "1 l|job|- 60")
+			fence := strings.Fields(p.do(t, "2 put|job|"+token+" 0 b25jZQ=="))[2]
+			other := p.framed(t, "3 l|gone|- 60")
+			p.do(t, "4 put|gone|"+other+" 0 eA==")
+			p.expect(t, "5 del|gone|"+other, "5 ok")
+			brief := p.framed(t, "6 l|brief|- 60")
+			p.do(t, "7 put|brief|"+brief+" 1ms eA==")
+			time.Sleep(5 * time.Millisecond) // the value's own time, by the wall clock, which nothing can fake here
+			if clean {
+				if err := s.Shutdown(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				s.Close()
+			}
+
+			s, p = onDisk(t, dir)
+			defer s.Close()
+			p.hello(t)
+			value := strings.Fields(p.do(t, "1 get|job|_"))
+			if len(value) != 5 || value[1] != "value" || value[2] != fence || value[4] != "b25jZQ==" {
+				t.Errorf("got %q, and it was put with the fence %s", value, fence)
+			}
+			if got := p.do(t, "2 join|job|0 60 -"); !strings.HasPrefix(got, "2 value "+fence+" ") {
+				t.Errorf("who joined got %q", got)
+			}
+			p.expect(t, "3 get|gone|_", "3 nil")
+			p.expect(t, "4 get|brief|_", "4 nil")
+		})
+	}
+}
+
+// TestValuesAreCounted refuses what is too large, and what there is no room for.
+func TestValuesAreCounted(t *testing.T) {
+	cfg := server.Config{MaxValue: 100, MaxValues: 1000}
+	inVirtualTime(t, cfg, func(t *testing.T, s *server.Server) {
+		p := connect(s)
+		p.hello(t)
+		value := func(n int) string { return base64.StdEncoding.EncodeToString(make([]byte, n)) }
+		full := 0
+		for i := range 10 {
+			token := p.framed(t, fmt.Sprintf("%d l|k%d|- 60", 4*i+1, i))
+			p.expect(t, fmt.Sprintf("%d put|k%d|%s 0 %s", 4*i+2, i, token, value(101)), fmt.Sprintf("%d error_too_large", 4*i+2))
+			if got := p.do(t, fmt.Sprintf("%d put|k%d|%s 0 %s", 4*i+3, i, token, value(100))); got == fmt.Sprintf("%d error_full", 4*i+3) {
+				full++
+			}
+		}
+		if full != 7 { // 294 bytes each
+			t.Errorf("%d of 10 found no room in 1,000 bytes", full)
+		}
+		p.send(wire("999 put|k0|" + strings.Repeat("0", 32) + " 0 " + value(2000))) //nolint:errcheck // it may be cut off before all is read
+		p.closed(t)
+	})
+}
+
+// onDisk starts a server on a directory, and connects to it.
+func onDisk(t *testing.T, dir string) (*server.Server, *peer) {
+	t.Helper()
+	s, err := server.New(server.Config{DataDir: dir, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s, newPeer(dial(t, listenAndServe(t, s)))
+}
