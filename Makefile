@@ -2,7 +2,7 @@
 # needs a C compiler.
 
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
-MODULES     := . cmd/dlock e2e
+MODULES     := . cmd/dlock e2e etcd
 FUZZTIME    ?= 30s
 
 .PHONY: help test race lint fuzz bench measure faults rivals demo

@@ -298,7 +298,7 @@ func (a *Acquirer) once(ctx context.Context, req Request, stamp, began time.Dura
 // grant back. Began is when the acquisition did, for the trace.
 func (a *Acquirer) settle(ctx context.Context, g Grant, stamp, began time.Duration) (*Lease, error) {
 	l := a.newLease(g)
-	confirmed, err := a.believe(ctx, l, stamp, grantedTTL(a.req.TTL, g.TTL))
+	confirmed, err := a.believe(ctx, l, stamp, grantedTTL(a.req.TTL, g.TTL), g.Shared)
 	if err == nil {
 		err = a.settings.client.keeper.add(l)
 	}
@@ -318,10 +318,11 @@ func (a *Acquirer) settle(ctx context.Context, g Grant, stamp, began time.Durati
 // nobody should believe in it. Where less than half of the lease would be left,
 // because the request queued or the answer was late, one renewal confirms it
 // first: only then is the stamp young, and a grant whose lease ran out unnoticed
-// found out. An acquisition that did not wait never pays for that.
-func (a *Acquirer) believe(ctx context.Context, l *Lease, stamp, ttl time.Duration) (confirmed bool, err error) {
-	granted, now := ttl, a.settings.wary() // the machine may have slept since the stamp
-	if now-stamp > fresh && l.upkeep() == nil {
+// found out. An acquisition that did not wait never pays for that. A lease that is
+// shared with other holds may count from before the stamp.
+func (a *Acquirer) believe(ctx context.Context, l *Lease, stamp, ttl time.Duration, shared bool) (confirmed bool, err error) {
+	asked, granted, now := stamp, ttl, a.settings.wary() // the machine may have slept since the stamp
+	if l.upkeep() == nil && (shared || now-stamp > fresh) {
 		stamp = l.tie.Since()
 	}
 	if ttl > 0 && deadlineOf(stamp, ttl)-now < ttl/2 {
@@ -340,7 +341,10 @@ func (a *Acquirer) believe(ctx context.Context, l *Lease, stamp, ttl time.Durati
 	case ctx.Err() != nil:
 		return false, ended(ctx)
 	}
-	l.hold = newHold(stamp, granted, l.terms())
+	l.hold = newHold(max(asked, stamp), granted, l.terms())
+	if stamp < asked {
+		l.extend(stamp, granted, l.terms())
+	}
 	if u := l.upkeep(); u != nil {
 		u.began(&l.hold, ttl, l.terms(), rand.Float64())
 	}

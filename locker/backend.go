@@ -66,6 +66,9 @@ type Grant struct {
 	// message. The Client renews such a hold only to confirm it after a wait;
 	// nil stands for a hold that the Client renews.
 	Kept Kept
+	// Shared says that the lease of a Kept hold is that of others too, and may
+	// count from before the request was made: from Kept.Since.
+	Shared bool
 }
 
 // A Kept is a hold that its backend keeps alive. It is safe for concurrent use.

@@ -1,0 +1,303 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sync/singleflight"
+
+	"github.com/distributed-go/distributed/locker"
+)
+
+var (
+	_ locker.Clocked   = (*Backend)(nil)
+	_ locker.Queuer    = (*Backend)(nil)
+	_ locker.Inspector = (*Backend)(nil)
+	_ locker.Forcer    = (*Backend)(nil)
+)
+
+// closeTimeout bounds how long Close waits for etcd to revoke the leases.
+const closeTimeout = time.Second
+
+// A Backend is a locker.Backend on an etcd cluster. Make one with New, Dial, or
+// locker.Open. It is safe for concurrent use. Its holds depend on nothing but their
+// TTL, and it keeps them alive by itself if it was given a clock; without one, by
+// who calls it without a locker.Client, each hold has a lease of its own.
+type Backend struct {
+	url    string
+	keys   keys
+	name   string // of this process
+	values int    // the largest value
+	config *clientv3.Config
+	client atomic.Pointer[clientv3.Client]
+	flight singleflight.Group // dials
+
+	now     func() time.Duration
+	clocked bool
+
+	life    context.Context // ends with Close
+	endLife context.CancelCauseFunc
+	closing func() error
+	sender  sender
+
+	started sync.Mutex     // may be taken under mu
+	closed  bool           // guarded by started
+	wg      sync.WaitGroup // what runs in the background; Add only under started while not closed
+
+	mu      sync.Mutex
+	leases  map[time.Duration]*lease // by what was asked for; guarded by mu
+	old     map[*lease]struct{}      // that take no new users; guarded by mu
+	private map[*lease]struct{}      // guarded by mu
+	entries map[uint64]*entry        // by name, all that are not over; guarded by mu
+	queues  map[subject]*queue       // that somebody here waits in; guarded by mu
+	hub     hub                      // guarded by mu
+	shelves map[string]*shelf        // that somebody here waits at; guarded by mu
+	reader  hub                      // of what is published; guarded by mu
+}
+
+// New returns a Backend that uses a client, which the caller closes after the
+// Backend. It panics if the client is nil, and does no I/O.
+func New(client *clientv3.Client, opts ...Option) (*Backend, error) {
+	if client == nil {
+		panic("distributed: etcd.New with a nil client")
+	}
+	b, err := newBackend(client.Endpoints(), opts)
+	if err == nil {
+		b.client.Store(client)
+	}
+	return b, err
+}
+
+// Dial returns a Backend with a client of its own, made from cfg when it is first
+// needed: Dial does no I/O. What it leaves open is chosen for locks.
+func Dial(cfg clientv3.Config, opts ...Option) (*Backend, error) {
+	if len(cfg.Endpoints) == 0 {
+		return nil, fmt.Errorf("%w: no endpoints", locker.ErrInvalid)
+	}
+	b, err := newBackend(cfg.Endpoints, opts)
+	if err == nil {
+		b.config = withDefaults(cfg, b.life)
+	}
+	return b, err
+}
+
+func newBackend(endpoints []string, opts []Option) (*Backend, error) {
+	s, err := configure(opts)
+	if err != nil {
+		return nil, err
+	}
+	began := time.Now()
+	b := &Backend{
+		url: nameOf(endpoints, s.prefix), keys: keys{s.prefix}, name: s.name, values: maxValue,
+		now:    func() time.Duration { return time.Since(began) },
+		leases: make(map[time.Duration]*lease), old: make(map[*lease]struct{}), private: make(map[*lease]struct{}),
+		entries: make(map[uint64]*entry), queues: make(map[subject]*queue), shelves: make(map[string]*shelf),
+	}
+	b.sender.b = b
+	b.life, b.endLife = context.WithCancelCause(context.Background())
+	b.closing = sync.OnceValue(b.close)
+	return b, nil
+}
+
+// connect returns the client, and makes it if there is none yet. With a user it
+// asks etcd for a token then.
+func (b *Backend) connect() (*clientv3.Client, error) {
+	if c := b.client.Load(); c != nil {
+		return c, nil
+	}
+	c, err, _ := b.flight.Do("", func() (any, error) {
+		if c := b.client.Load(); c != nil {
+			return c, nil
+		}
+		c, err := clientv3.New(*b.config)
+		if err == nil {
+			b.client.Store(c)
+		}
+		return c, err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return c.(*clientv3.Client), nil
+}
+
+// String returns the URL, without parameters.
+func (b *Backend) String() string { return b.url }
+
+// UseClock implements locker.Clocked.
+func (b *Backend) UseClock(now func() time.Duration) { b.now, b.clocked = now, true }
+
+// background runs f in a goroutine that Close waits for. It returns false, and does
+// not run f, once Close has begun. It may be called with the lock held.
+func (b *Backend) background(f func()) bool {
+	b.started.Lock()
+	defer b.started.Unlock()
+	if !b.closed {
+		b.wg.Go(f)
+	}
+	return !b.closed
+}
+
+// check returns why a request cannot be served.
+func (b *Backend) check(ctx context.Context, req *locker.Request) error {
+	switch {
+	case b.life.Err() != nil:
+		return locker.ErrClosed
+	case ctx.Err() != nil:
+		return ended(ctx)
+	case req.Fences > 1:
+		return fmt.Errorf("%w: etcd gives one fence with each grant, not %d", errors.ErrUnsupported, req.Fences)
+	case req.Fences < 0:
+		return fmt.Errorf("%w: fences must not be negative", locker.ErrInvalid)
+	case req.Weight < 1 || req.Weight > req.Limit || req.Kind == locker.Exclusive && req.Limit != 1 || req.Kind > locker.Counting:
+		return fmt.Errorf("%w: the weight must be from 1 to the limit, which is 1 for a lock", locker.ErrInvalid)
+	case req.TTL < 0 || req.TTL > math.MaxInt32*time.Second:
+		return fmt.Errorf("%w: the TTL must be from 0 to %d seconds", locker.ErrInvalid, math.MaxInt32)
+	}
+	return locker.CheckKey(req.Key)
+}
+
+// Acquire implements locker.Backend.
+func (b *Backend) Acquire(ctx context.Context, req locker.Request) (locker.Grant, error) {
+	if err := b.check(ctx, &req); err != nil {
+		return locker.Grant{}, err
+	}
+	if req.Try {
+		return b.try(ctx, &req)
+	}
+	e, ready, err := b.enter(ctx, &req, new(wait))
+	if err != nil {
+		return locker.Grant{}, err
+	}
+	return b.await(ctx, e, ready)
+}
+
+// await waits until an entry holds or is over. If ctx ends first it wins, and the
+// entry is deleted.
+func (b *Backend) await(ctx context.Context, e *entry, ready <-chan struct{}) (locker.Grant, error) {
+	select {
+	case <-ready:
+	case <-ctx.Done():
+	case <-b.life.Done():
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case e.state == over:
+		return locker.Grant{}, e.err
+	case b.life.Err() != nil:
+		return locker.Grant{}, locker.ErrClosed
+	case ctx.Err() != nil:
+		b.abandonLocked(e, nil)
+		return locker.Grant{}, ended(ctx)
+	}
+	return e.grant(), nil
+}
+
+// Release implements locker.Backend. A deletion that has no answer by the end of
+// ctx goes on in the background, for as long as the lease could keep the key alive.
+func (b *Backend) Release(ctx context.Context, h locker.Hold) error {
+	rev, name := readToken(h.Token)
+	s := subject{h.Kind, h.Key}
+	var l *lease
+	if rev <= 0 {
+		return errNoSuchHold
+	}
+	b.mu.Lock()
+	switch e := b.entryLocked(h); {
+	case b.life.Err() != nil:
+		b.mu.Unlock()
+		return locker.ErrClosed
+	case e != nil && e.state == over:
+		b.mu.Unlock()
+		return fmt.Errorf("%w: %w", locker.ErrNotHeld, e.err)
+	case e != nil:
+		e.state, e.err, l = over, errReleased, e.lease
+		if !l.private {
+			b.dropLocked(e)
+			break
+		}
+		defer func() { // its lease is revoked then: not before the answer
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.dropLocked(e)
+		}()
+	}
+	b.mu.Unlock()
+	released := make(chan error, 1)
+	b.erase(&chore{subject: s, name: name, rev: rev, lease: l, done: func(found bool, err error) {
+		if err == nil && !found {
+			err = errNoSuchHold
+		}
+		released <- err
+	}})
+	select {
+	case err := <-released:
+		return err
+	case <-b.life.Done():
+		return locker.ErrClosed
+	case <-ctx.Done():
+		return fmt.Errorf("%w: no answer: %w", locker.ErrUnavailable, ended(ctx))
+	}
+}
+
+// entryLocked returns the entry of a hold; nil if it is none of this Backend.
+func (b *Backend) entryLocked(h locker.Hold) *entry {
+	if e, ok := h.Kept.(*entry); ok && e.lease.b == b {
+		return e
+	}
+	rev, name := readToken(h.Token)
+	if e := b.entries[name]; e != nil && e.rev == rev && e.subject == (subject{h.Kind, h.Key}) {
+		return e
+	}
+	return nil
+}
+
+// Close implements locker.Backend: it revokes the leases, and with them all that
+// they hold, for which it takes at most a second. It always returns nil.
+func (b *Backend) Close() error { return b.closing() }
+
+func (b *Backend) close() error {
+	b.started.Lock()
+	b.closed = true
+	b.started.Unlock()
+	b.endLife(locker.ErrClosed)
+	b.mu.Lock()
+	var leases []*lease
+	for _, l := range b.leases {
+		leases = append(leases, l)
+	}
+	for l := range b.old {
+		leases = append(leases, l)
+	}
+	for l := range b.private {
+		leases = append(leases, l)
+	}
+	b.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	var wg sync.WaitGroup
+	for _, l := range leases {
+		wg.Go(func() {
+			select {
+			case <-l.granted:
+				if l.id != 0 {
+					l.revoke(ctx)
+				}
+			case <-ctx.Done():
+			}
+		})
+	}
+	wg.Wait()
+	b.wg.Wait()
+	if c := b.client.Load(); c != nil && b.config != nil {
+		_ = c.Close() // what it says is that its context has ended
+	}
+	return nil
+}

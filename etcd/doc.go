@@ -1,0 +1,93 @@
+// Package etcd is a backend on etcd, for locks that are to survive the loss of a
+// machine: change dflockd:// to etcd:// and import the package.
+//
+//	import _ "github.com/distributed-go/distributed/etcd"
+//
+//	l, err := distributed.Open("etcd://h1:2379,h2:2379,h3:2379/myapp?ttl=10s")
+//
+// It stands on go.etcd.io/etcd/client/v3, and not on its package concurrency: two
+// goroutines of one session of that both get the lock, each wait opens a watch in
+// the past, which etcd serves ten times a second, and a lease counts there from
+// the receipt of an answer.
+//
+// # In etcd
+//
+// Below a prefix, by default "distributed/", each acquisition has a key of its
+// own, attached to a lease:
+//
+//	distributed/l/KEY NAME   of a lock           weight limit asked holder
+//	distributed/s/KEY NAME   of a semaphore      weight limit asked holder
+//	distributed/v/KEY        what was published  put data
+//
+// NAME is 16 hexadecimal digits, at random. Between it and KEY is a space, since
+// no key may contain one: a slash would make the range of "a" include "a/b".
+// Asked is the wall clock's time in milliseconds, which is shown to people only; put is
+// in nanoseconds, for the age of a value.
+//
+// An acquisition is one transaction: it puts its key and reads those of the same
+// KEY. Who has a smaller revision of creation came before. All whose weights,
+// summed in that order, fit under the limit hold it: strictly first come, first
+// served, and a heavy request is not starved. The limit is what the first of them
+// says. The fence is the revision of creation. A try compares the revisions of the
+// whole range instead, and leaves nothing behind. A release deletes the key,
+// comparing its revision of creation.
+//
+// # One lease for all holds
+//
+// All holds of a client with one TTL share one lease of etcd: ten thousand cost
+// one message each third of the TTL. Its renewals are stamped before they are
+// sent, by the clock of the [locker.Client], and every hold counts from the stamp
+// of the last that was answered. A lease that nobody needs any more ends after a
+// while. Etcd knows whole seconds, and has a least TTL that follows from its
+// election timeout, 2 s by default: what it granted is reported, and never
+// believed in for longer than was asked.
+//
+// That the lease is shared is why nothing may be forgotten: a key that nobody
+// releases would be kept alive by the others. So what was asked goes on when its
+// caller has gone, and who was cancelled leaves the answer to a cleaner. Where an
+// answer is missing nobody knows whether the key exists: its deletion by name is
+// tried until it is answered, and again when the server must have given the
+// request up; and the lease takes no new holds and is revoked after its last, so
+// that a request which some frozen member still has finds no lease to attach to.
+//
+// # Waiting
+//
+// Those who wait share one standing watch for deletions below the prefix, which is
+// there before it is needed. So a hand-over is one transaction of the holder and
+// one event. (It costs that each client that holds or waits hears of every release
+// below its prefix: give programs that have nothing to do with each other prefixes
+// of their own.) What is known of the queue of a key is a state machine of its own,
+// of answers, deletions and gaps; after a gap, because etcd has compacted what a
+// broken watch missed, it asks again. A watch that is silent is asked for a sign of
+// life, and begun anew at another member if there is none. A client that holds and
+// waits for nothing ends its watch after a while.
+//
+// The watch also tells of keys that were deleted under their holders: by
+// [Backend.Force] or by hand. They lose the lease with [locker.ErrRevoked].
+//
+// # Batches
+//
+// Requests that come while a few transactions are under way go in one, at most one
+// acquisition of each key, so that revisions of creation stay apart. One goroutine
+// alone never waits for that.
+//
+// # What it cannot
+//
+// Local hand-over, that is, several fences in one grant: the next revision is not
+// ours to give. Request.Fences above 1 is errors.ErrUnsupported, and primitives do
+// without. The age of a value is by the wall clocks of who put and who reads it.
+// Those who hold a key after a wait are reported as holding it since they asked.
+//
+// # URL
+//
+// etcd://HOST[:PORT],.../PREFIX?PARAMETER=VALUE or, with TLS, etcds://. The port is
+// 2379 unless given, the host 127.0.0.1.
+//
+//	ttl              the lease to ask for, such as 10s
+//	name             what the process calls itself; the default is host/pid/program
+//	user             whose password the secret is
+//	insecure-secret  1 sends the secret in plaintext to another machine
+//
+// The secret, from locker.WithSecret or where the caller's environment says, is
+// USER:PASSWORD, or the password where the parameter user names the user.
+package etcd

@@ -1,0 +1,406 @@
+package etcd
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/distributed-go/distributed/locker"
+)
+
+// A state is that of an entry.
+type state uint8
+
+const (
+	asking  state = iota // its transaction is under way
+	waiting              // it has its place in the queue
+	holding
+	over // released, lost, failed, or abandoned
+)
+
+// An entry is an acquisition, and stands for its key in etcd: it is a locker.Named
+// once it holds, and all that the Backend has of a hold.
+type entry struct {
+	lease *lease
+	subject
+	name uint64
+
+	// Guarded by Backend.mu:
+	state state
+	rev   int64        // of creation, once that is known
+	wait  *wait        // what it has besides until it holds or is over; then nil
+	loser locker.Loser // whom to tell of a loss
+	err   error        // why it is over
+}
+
+var _ locker.Named = (*entry)(nil)
+
+// A wait is what an entry has while it is asking or waiting. Guarded by
+// Backend.mu, but for the channels.
+type wait struct {
+	queue         *queue // nil for a try
+	question      *question
+	weight, limit int
+	doomed        bool          // the deletion of the key was heard of before its creation was
+	ready         chan struct{} // closed when the entry holds or is over
+	answered      chan struct{} // closed when the entry is not asking any more; nil if nobody wants to know
+	place         *place        // whose the entry is; nil if nobody's
+	joiner        *joiner       // that waits for a value, too; nil if it is none
+}
+
+// A queue is that of a subject, while somebody here waits in it. Guarded by
+// Backend.mu.
+type queue struct {
+	subject
+	line      line
+	users     int      // entries with a wait in it
+	waiting   []*entry // in the order of their revisions
+	inquiring bool     // a question is under way, or a pause before it
+}
+
+// Since implements locker.Kept.
+func (e *entry) Since() time.Duration { return time.Duration(e.lease.since.Load()) }
+
+// Key implements locker.Named.
+func (e *entry) Key() string { return e.key }
+
+// Bind implements locker.Kept.
+func (e *entry) Bind(l locker.Loser) error {
+	b := e.lease.b
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if e.state == over {
+		return e.err
+	}
+	e.loser = l
+	return nil
+}
+
+// errReleased is why a released hold is over.
+var errReleased = fmt.Errorf("%w: it was released before", locker.ErrNotHeld)
+
+// errAbandoned is why an entry is over whose caller has gone.
+var errAbandoned = fmt.Errorf("%w: it was given up", locker.ErrNotHeld)
+
+// grant is what a caller gets of an entry that holds.
+func (e *entry) grant() locker.Grant {
+	g := locker.Grant{Token: token(e.rev, e.name), Fence: uint64(e.rev), TTL: e.lease.term} //nolint:gosec // revisions are positive
+	if e.lease.b.clocked {
+		g.Kept, g.Shared = e, true
+	}
+	return g
+}
+
+// aftermath is what follows from a change of state and must not run under the
+// lock.
+type aftermath []func()
+
+func (a *aftermath) add(f func()) { *a = append(*a, f) }
+
+func (a *aftermath) run() {
+	for _, f := range *a {
+		f()
+	}
+}
+
+// newEntry makes an entry, which uses a lease from now on.
+func (b *Backend) newEntry(ctx context.Context, req *locker.Request, w *wait) (*entry, error) {
+	l, err := b.take(ctx, req.TTL)
+	if err != nil {
+		return nil, err
+	}
+	w.weight, w.limit, w.ready = req.Weight, req.Limit, make(chan struct{})
+	e := &entry{lease: l, subject: subject{req.Kind, req.Key}, name: rand.Uint64(), wait: w} //nolint:gosec // who can read the key can delete it
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.life.Err() != nil {
+		l.leaveLocked()
+		return nil, locker.ErrClosed
+	}
+	b.entries[e.name] = e
+	b.hearLocked(&b.hub, b.hearDeletions)
+	return e, nil
+}
+
+// put is the operation that puts the key of an entry.
+func (b *Backend) put(e *entry, w *wait) clientv3.Op {
+	r := record{weight: w.weight, limit: w.limit, asked: time.Now().UnixMilli(), holder: b.name}
+	return clientv3.OpPut(b.keys.entry(e.subject, e.name), r.String(), clientv3.WithLease(e.lease.id))
+}
+
+// list is the operation that answers a question about a subject.
+func (b *Backend) list(s subject, q *question) clientv3.Op {
+	from, to := b.keys.of(s)
+	opts := []clientv3.OpOption{clientv3.WithRange(to)}
+	if q.after > 0 {
+		opts = append(opts, clientv3.WithMinCreateRev(q.after+1))
+	}
+	return clientv3.OpGet(from, opts...)
+}
+
+// members reads an answer.
+func (b *Backend) members(kvs []*mvccpb.KeyValue) []member {
+	members := make([]member, 0, len(kvs))
+	for _, kv := range kvs {
+		if m, _, ok := b.member(kv); ok {
+			members = append(members, m)
+		}
+	}
+	return members
+}
+
+func (b *Backend) member(kv *mvccpb.KeyValue) (m member, r record, ok bool) {
+	_, name, ok := b.keys.parse(kv.Key)
+	r = parseRecord(kv.Value)
+	return member{rev: kv.CreateRevision, name: name, weight: r.weight, limit: r.limit}, r, ok
+}
+
+// enter joins the queue of a subject. The channel is closed when the entry holds or
+// is over.
+func (b *Backend) enter(ctx context.Context, req *locker.Request, w *wait) (*entry, <-chan struct{}, error) {
+	e, err := b.newEntry(ctx, req, w)
+	if err != nil {
+		return nil, nil, err
+	}
+	ready := w.ready
+	b.mu.Lock()
+	q := b.queues[e.subject]
+	if q == nil {
+		q = &queue{subject: e.subject}
+		b.queues[e.subject] = q
+	}
+	q.users++
+	w.queue, w.question = q, q.line.ask(false)
+	if w.joiner != nil {
+		b.hearLocked(&b.reader, b.hearValues)
+		b.shelfLocked(e)
+	}
+	b.mu.Unlock()
+	then := []clientv3.Op{b.put(e, w), b.list(e.subject, w.question)}
+	if w.joiner != nil {
+		then = append(then, clientv3.OpGet(b.keys.value(e.key)))
+	}
+	b.sender.submit(&op{then: then, alone: e.subject, done: func(answers []*pb.ResponseOp, rev int64, err error) {
+		b.entered(e, answers, rev, err)
+	}})
+	return e, ready, nil
+}
+
+// entered takes the answer to a transaction that put an entry into its queue.
+func (b *Backend) entered(e *entry, answers []*pb.ResponseOp, rev int64, err error) {
+	var after aftermath
+	defer after.run()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	w := e.wait
+	q := w.queue
+	if w.answered != nil {
+		defer close(w.answered)
+	}
+	if err != nil {
+		q.line.unanswered(w.question)
+		b.failedLocked(e, err, &after)
+		return
+	}
+	q.line.answer(w.question, rev, b.members(answers[1].GetResponseRange().Kvs))
+	e.rev = rev
+	switch {
+	case e.state == over: // nobody waits for it any more
+		b.endLocked(e, e.err)
+		b.eraseLocked(e, nil)
+	case w.doomed || q.line.base >= rev && !q.line.has(e.name):
+		b.endLocked(e, errDeleted)
+		b.eraseLocked(e, nil)
+	case q.line.limit() != 0 && q.line.limit() != w.limit:
+		b.endLocked(e, fmt.Errorf("%w: it is %d, not %d", locker.ErrLimitMismatch, q.line.limit(), w.limit))
+		b.eraseLocked(e, nil)
+	default:
+		b.queueUpLocked(e)
+		if w.joiner != nil {
+			b.joinedLocked(e, answers[2].GetResponseRange().Kvs)
+		}
+	}
+	b.settleLocked(q)
+}
+
+// queueUpLocked gives an entry its place among those here.
+func (b *Backend) queueUpLocked(e *entry) {
+	q := e.wait.queue
+	e.state = waiting
+	i := len(q.waiting)
+	for i > 0 && q.waiting[i-1].rev > e.rev {
+		i--
+	}
+	q.waiting = slices.Insert(q.waiting, i, e)
+	if !q.line.fits(e.name) {
+		e.lease.toilLocked()
+	}
+}
+
+// failedLocked takes the failure of a transaction that would have created the key
+// of an entry.
+func (b *Backend) failedLocked(e *entry, err error, after *aftermath) {
+	if !refused(err) && b.life.Err() == nil {
+		b.doubtLocked(e)
+	}
+	if isLeaseGone(err) {
+		after.add(func() { b.leaseOver(e.lease) })
+	}
+	b.endLocked(e, b.explain(err))
+}
+
+// settleLocked grants what fits.
+func (b *Backend) settleLocked(q *queue) {
+	for len(q.waiting) > 0 && q.line.fits(q.waiting[0].name) {
+		b.heldLocked(q.waiting[0])
+	}
+	if len(q.waiting) > 0 && b.hub.from > 0 && q.line.base < b.hub.from {
+		b.inquireLocked(q)
+	}
+}
+
+// heldLocked lets an entry hold.
+func (b *Backend) heldLocked(e *entry) {
+	w := e.wait
+	e.state = holding
+	e.lease.restLocked()
+	b.stopWaitingLocked(e)
+	if w.place != nil {
+		w.place.turnLocked(e)
+	}
+	close(w.ready)
+}
+
+// stopWaitingLocked takes an entry out of its queue, and forgets that if it was the
+// last there.
+func (b *Backend) stopWaitingLocked(e *entry) {
+	w := e.wait
+	e.wait = nil
+	if w.joiner != nil {
+		b.leaveShelfLocked(e)
+	}
+	q := w.queue
+	if q == nil {
+		return
+	}
+	if i := slices.Index(q.waiting, e); i >= 0 {
+		q.waiting = slices.Delete(q.waiting, i, i+1)
+	}
+	if q.users--; q.users == 0 {
+		delete(b.queues, q.subject)
+	}
+}
+
+// endLocked ends an entry, with an error for who waits for it. Its key is not there
+// any more, or somebody else's business.
+func (b *Backend) endLocked(e *entry, err error) {
+	w := e.wait
+	if e.state != over {
+		e.state, e.err = over, err
+	}
+	if w != nil {
+		b.stopWaitingLocked(e)
+		close(w.ready)
+	}
+	b.dropLocked(e)
+}
+
+// dropLocked forgets an entry that is over.
+func (b *Backend) dropLocked(e *entry) {
+	if b.entries[e.name] == e {
+		delete(b.entries, e.name)
+		e.lease.leaveLocked()
+	}
+}
+
+// abandonLocked ends an entry that its caller does not want any more, and deletes
+// its key: now, or when the answer to its transaction is there.
+func (b *Backend) abandonLocked(e *entry, done func(error)) {
+	if done == nil {
+		done = func(error) {}
+	}
+	switch e.state {
+	case over:
+		done(nil)
+	case asking:
+		e.state, e.err = over, errAbandoned
+		done(nil)
+	default:
+		b.endLocked(e, errAbandoned)
+		b.eraseLocked(e, done)
+	}
+}
+
+// goneLocked ends an entry whose key is not in etcd any more, for that cause.
+func (b *Backend) goneLocked(e *entry, cause error, after *aftermath) {
+	switch e.state {
+	case asking:
+		e.wait.doomed = true
+	case waiting:
+		b.endLocked(e, errDeleted)
+	case holding:
+		b.endLocked(e, cause)
+		if l := e.loser; l != nil {
+			after.add(func() { l.Lose(cause) })
+		}
+	case over:
+		if e.wait != nil {
+			e.wait.doomed = true
+		}
+	}
+}
+
+// deletedLocked takes the deletion of a key.
+func (b *Backend) deletedLocked(s subject, name uint64, after *aftermath) {
+	if e := b.entries[name]; e != nil && e.subject == s {
+		b.goneLocked(e, e.lease.deletion(), after)
+	}
+	if q := b.queues[s]; q != nil {
+		q.line.deleted(name)
+		b.settleLocked(q)
+	}
+}
+
+// inquireLocked asks for all members of a queue.
+func (b *Backend) inquireLocked(q *queue) {
+	if q.inquiring {
+		return
+	}
+	q.inquiring = true
+	question := q.line.ask(true)
+	b.sender.submit(&op{then: []clientv3.Op{b.list(q.subject, question)}, done: func(answers []*pb.ResponseOp, rev int64, err error) {
+		b.inquired(q, question, answers, rev, err)
+	}})
+}
+
+func (b *Backend) inquired(q *queue, question *question, answers []*pb.ResponseOp, rev int64, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err != nil {
+		q.line.unanswered(question)
+		// Whoever waits is told of nothing: the watch may be back before the answer
+		// would have been.
+		time.AfterFunc(time.Second, func() {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			if q.inquiring = false; b.life.Err() == nil && b.queues[q.subject] == q {
+				b.settleLocked(q)
+			}
+		})
+		return
+	}
+	q.inquiring = false
+	q.line.answer(question, rev, b.members(answers[0].GetResponseRange().Kvs))
+	for _, e := range slices.Clone(q.waiting) {
+		if e.rev <= rev && !q.line.has(e.name) {
+			b.endLocked(e, errDeleted)
+		}
+	}
+	b.settleLocked(q)
+}

@@ -1,0 +1,97 @@
+package etcd
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/distributed-go/distributed/locker"
+)
+
+// maxShares is how many of those who share a key a report names.
+const maxShares = 16
+
+// A row is a member and what its key says.
+type row struct {
+	member
+	record
+}
+
+// Inspect implements locker.Inspector: it reads all keys below the prefix. Etcd does
+// not say how many clients there are, nor when a key was granted: HeldFor counts
+// from the request, by the wall clocks of both.
+func (b *Backend) Inspect(ctx context.Context) (locker.Report, error) {
+	from, to := b.keys.span()
+	r, err := b.read(ctx, clientv3.OpGet(from, clientv3.WithRange(to)))
+	if err != nil {
+		return locker.Report{}, err
+	}
+	rows := make(map[subject][]row)
+	for _, kv := range r.Kvs {
+		if s, _, ok := b.keys.parse(kv.Key); ok {
+			m, r, _ := b.member(kv)
+			rows[s] = append(rows[s], row{m, r})
+		}
+	}
+	report := locker.Report{Keys: make([]locker.KeyReport, 0, len(rows))}
+	now := time.Now()
+	for s, all := range rows {
+		report.Keys = append(report.Keys, keyReport(s, all, now))
+	}
+	slices.SortFunc(report.Keys, func(a, b locker.KeyReport) int {
+		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Key, b.Key))
+	})
+	return report, nil
+}
+
+func keyReport(s subject, rows []row, now time.Time) locker.KeyReport {
+	slices.SortFunc(rows, func(a, b row) int { return cmp.Compare(a.rev, b.rev) })
+	members := make([]member, len(rows))
+	for i, r := range rows {
+		members[i] = r.member
+	}
+	n := holders(members)
+	k := locker.KeyReport{Kind: s.kind.String(), Key: s.key, Limit: members[0].limit, Holders: n, Waiters: len(rows) - n}
+	if n > 0 {
+		k.Name, k.HeldFor = rows[0].holder, rows[0].heldFor(now)
+	}
+	if s.kind == locker.Counting {
+		for _, r := range rows[:min(n, maxShares)] {
+			k.Shares = append(k.Shares, locker.ShareReport{Name: r.holder, Weight: r.member.weight, HeldFor: r.heldFor(now)})
+		}
+	}
+	return k
+}
+
+// Force implements locker.Forcer: it deletes the keys of all who hold. Who releases
+// at the same time is not counted, and who is let in then is left alone.
+func (b *Backend) Force(ctx context.Context, kind locker.Kind, key string) (int, error) {
+	if err := locker.CheckKey(key); err != nil {
+		return 0, err
+	}
+	s := subject{kind, key}
+	r, err := b.read(ctx, b.list(s, new(question)))
+	if err != nil {
+		return 0, err
+	}
+	members := b.members(r.Kvs)
+	slices.SortFunc(members, func(a, b member) int { return cmp.Compare(a.rev, b.rev) })
+	forced := 0
+	for some := range slices.Chunk(members[:holders(members)], maxOps) {
+		var ops []clientv3.Op
+		for _, m := range some {
+			ops = append(ops, clientv3.OpDelete(b.keys.entry(s, m.name)))
+		}
+		answers, _, err := b.do(ctx, ops...)
+		if err != nil {
+			return forced, err
+		}
+		for _, a := range answers {
+			forced += int(a.GetResponseDeleteRange().Deleted)
+		}
+	}
+	return forced, nil
+}

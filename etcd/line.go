@@ -1,0 +1,143 @@
+package etcd
+
+import (
+	"cmp"
+	"slices"
+)
+
+// A member is a key of a subject in etcd: one who holds it, or waits for it.
+type member struct {
+	rev    int64 // of creation: the place in the order
+	name   uint64
+	weight int
+	limit  int
+}
+
+// A line is what this process knows of the queue of one subject. It is a pure
+// state machine: of the answers to questions, of deletions that a watch reports,
+// and of gaps in that watch. What it knows may be too much, never too little: a
+// member that is gone already is still there until its deletion is heard of, but
+// nobody who came before one of those that it knows is missing. So who fits by the
+// line fits in etcd.
+//
+// Names are never used twice, so that the deletion of a name holds for ever, and
+// deletions may be told twice and in any order.
+type line struct {
+	members []member // in the order of rev
+	// base is the revision of the last answer that listed all; 0 before one.
+	base int64
+	// known is the last revision of all answers: who was created up to it, and
+	// was not deleted, is a member.
+	known int64
+	asked []*question // that are not answered yet
+}
+
+// A question is a range request, alone or behind a put in the same transaction.
+type question struct {
+	// after bounds it to those created after this revision; 0 asks for all.
+	after int64
+	// gone are those who were deleted while it was under way: its answer may be
+	// older than that.
+	gone map[uint64]struct{}
+}
+
+// ask begins a question: for all, or for what the line does not know yet.
+func (l *line) ask(all bool) *question {
+	q := new(question)
+	if !all {
+		q.after = l.known
+	}
+	l.asked = append(l.asked, q)
+	return q
+}
+
+// unanswered ends a question that has failed.
+func (l *line) unanswered(q *question) {
+	if i := slices.Index(l.asked, q); i >= 0 {
+		l.asked = slices.Delete(l.asked, i, i+1)
+	}
+}
+
+// answer ends a question with what etcd said at a revision.
+func (l *line) answer(q *question, rev int64, members []member) {
+	l.unanswered(q)
+	switch {
+	case rev <= l.base:
+		return // a list of all is younger than this
+	case q.after > l.known:
+		return // what came before it is forgotten
+	}
+	members = slices.DeleteFunc(members, func(m member) bool { _, gone := q.gone[m.name]; return gone })
+	kept := l.members
+	if q.after == 0 {
+		l.base = rev
+		kept = slices.DeleteFunc(kept, func(m member) bool { return m.rev <= rev })
+	}
+	for _, m := range members {
+		if !slices.ContainsFunc(kept, func(k member) bool { return k.name == m.name }) {
+			kept = append(kept, m)
+		}
+	}
+	slices.SortFunc(kept, func(a, b member) int { return cmp.Compare(a.rev, b.rev) })
+	l.members, l.known = kept, max(l.known, rev)
+}
+
+// deleted takes a member out.
+func (l *line) deleted(name uint64) {
+	for _, q := range l.asked {
+		if q.gone == nil {
+			q.gone = make(map[uint64]struct{})
+		}
+		q.gone[name] = struct{}{}
+	}
+	if i := slices.IndexFunc(l.members, func(m member) bool { return m.name == name }); i >= 0 {
+		l.members = slices.Delete(l.members, i, i+1)
+	}
+}
+
+// forget is for a gap in what is heard of deletions: nothing is known any more.
+func (l *line) forget() { l.members, l.base, l.known = nil, 0, 0 }
+
+// has says whether somebody is a member.
+func (l *line) has(name uint64) bool {
+	return slices.ContainsFunc(l.members, func(m member) bool { return m.name == name })
+}
+
+// limit is what all have to agree on: the limit of the first.
+func (l *line) limit() int {
+	if len(l.members) == 0 {
+		return 0
+	}
+	return l.members[0].limit
+}
+
+// fits says whether a member holds: its weight and those of all before it fit
+// under the limit.
+func (l *line) fits(name uint64) bool {
+	left := l.limit()
+	for _, m := range l.members {
+		if m.weight > left {
+			return false
+		}
+		if m.name == name {
+			return true
+		}
+		left -= m.weight
+	}
+	return false
+}
+
+// holders counts those of a list, in the order of their creation, who hold.
+func holders(members []member) int {
+	if len(members) == 0 {
+		return 0
+	}
+	left := members[0].limit
+	for i, m := range members {
+		if m.weight > left {
+			return i
+		}
+		left -= m.weight
+	}
+	return len(members)
+}

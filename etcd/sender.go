@@ -1,0 +1,182 @@
+package etcd
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+const (
+	// requestTimeout bounds every request. It is what etcd itself gives a request
+	// at most, with its default settings: 5 s and two election timeouts.
+	requestTimeout = 7 * time.Second
+
+	// lanes is how many transactions are under way before what comes next waits
+	// to go with others.
+	lanes = 4
+
+	// slow is how long a transaction occupies its lane at most: behind a member
+	// that does not answer, others must not have to wait.
+	slow = 250 * time.Millisecond
+
+	// maxLanes bounds those too.
+	maxLanes = 64
+
+	// maxOps is how many operations go in one transaction. Etcd takes 128 by
+	// default.
+	maxOps = 100
+)
+
+// An op is a part of a transaction: operations that are carried out together, and
+// what is done with the outcome.
+type op struct {
+	then []clientv3.Op
+	// alone is set if there must not be another op with it in one transaction.
+	alone subject
+	// done is called once, unless the Backend is closed, on a goroutine of the sender's, with an answer to each
+	// of the operations, and the revision after them; or with an error.
+	done func(answers []*pb.ResponseOp, rev int64, err error)
+}
+
+// A sender sends ops, in transactions of their own while there are few, and
+// together while there are many.
+type sender struct {
+	b *Backend
+
+	mu    sync.Mutex
+	queue []*op // guarded by mu
+	busy  int   // lanes in use, but for those that are slow; guarded by mu
+	all   int   // lanes in use; guarded by mu
+}
+
+// submit sends an op. It does not wait, and may be called with Backend.mu held. After
+// Close nothing is sent, and nobody told.
+func (s *sender) submit(o *op) {
+	s.mu.Lock()
+	s.queue = append(s.queue, o)
+	s.mu.Unlock()
+	s.start()
+}
+
+// start opens a lane if there is something to send and one is free.
+func (s *sender) start() {
+	s.mu.Lock()
+	open := len(s.queue) > 0 && s.busy < lanes && s.all < maxLanes
+	if open {
+		s.busy++
+		s.all++
+	}
+	s.mu.Unlock()
+	if open {
+		s.b.background(s.lane)
+	}
+}
+
+// lane sends what there is, until it was slow itself, when another has taken its
+// place.
+func (s *sender) lane() {
+	for {
+		batch := s.next()
+		if len(batch) == 0 {
+			return
+		}
+		overtaken := s.timed(func() { s.send(batch) })
+		if overtaken {
+			s.mu.Lock()
+			s.all--
+			s.mu.Unlock()
+			s.start()
+			return
+		}
+	}
+}
+
+// timed calls f, and gives the lane away while that takes too long; it says
+// whether it did.
+func (s *sender) timed(f func()) (overtaken bool) {
+	t := time.AfterFunc(slow, func() {
+		s.mu.Lock()
+		s.busy--
+		s.mu.Unlock()
+		s.start()
+	})
+	f()
+	return !t.Stop()
+}
+
+// next takes what goes into one transaction. Without anything the lane is closed.
+func (s *sender) next() (batch []*op) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var subjects map[subject]struct{}
+	size, kept := 0, s.queue[:0]
+	for i, o := range s.queue {
+		if len(batch) > 0 && size+len(o.then) > maxOps {
+			kept = append(kept, s.queue[i:]...)
+			break
+		}
+		if o.alone != (subject{}) {
+			if _, taken := subjects[o.alone]; taken {
+				kept = append(kept, o)
+				continue
+			}
+			if subjects == nil {
+				subjects = make(map[subject]struct{})
+			}
+			subjects[o.alone] = struct{}{}
+		}
+		batch = append(batch, o)
+		size += len(o.then)
+	}
+	clear(s.queue[len(kept):])
+	s.queue = kept
+	if len(batch) == 0 {
+		s.busy--
+		s.all--
+	}
+	return batch
+}
+
+// send sends a batch, and each part of it alone if etcd refuses it.
+func (s *sender) send(batch []*op) {
+	answers, rev, err := s.transact(batch)
+	if err != nil && len(batch) > 1 && refused(err) {
+		for _, o := range batch {
+			s.send([]*op{o})
+		}
+		return
+	}
+	for _, o := range batch {
+		if err != nil {
+			o.done(nil, 0, err)
+			continue
+		}
+		n := len(o.then)
+		o.done(answers[:n:n], rev, nil)
+		answers = answers[n:]
+	}
+}
+
+func (s *sender) transact(batch []*op) ([]*pb.ResponseOp, int64, error) {
+	c, err := s.b.connect()
+	if err != nil {
+		return nil, 0, err
+	}
+	ops := batch[0].then
+	if len(batch) > 1 {
+		ops = nil
+		for _, o := range batch {
+			ops = append(ops, o.then...)
+		}
+	}
+	ctx, cancel := context.WithTimeout(s.b.life, requestTimeout)
+	defer cancel()
+	r, err := c.Txn(ctx).Then(ops...).Commit()
+	if err != nil {
+		return nil, 0, err
+	}
+	return r.Responses, r.Header.Revision, nil
+}
