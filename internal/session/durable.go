@@ -148,9 +148,9 @@ func (s *Server) carryOut(now time.Duration, x *session, p *parked) {
 		v, _ := s.table.LookupValue(now, r.Key)
 		s.found(x, r.ID, v)
 	case codec.Join:
-		s.join(now, x, r, false, p.seen)
+		s.join(now, x, r, late, p.seen)
 	default:
-		s.acquire(now, x, r, false)
+		s.acquire(now, x, r, late)
 	}
 }
 

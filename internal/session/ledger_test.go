@@ -137,6 +137,9 @@ func (w *world) accepts(p *pipe, by asked, r *codec.Request, was *table.Value) {
 	case w.kept.take != nil:
 		all := w.kept.take()
 		if len(all) == 0 {
+			if *w.kept.refuse && w.table.Fence() == w.fence+1 {
+				w.fence++ // for nothing
+			}
 			return
 		}
 		if !all[0].Remove {

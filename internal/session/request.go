@@ -13,30 +13,30 @@ const fewCalls = 1024
 // Request carries out a request that came over the link. Requests of a link
 // that is over are ignored: whatever of them is still wanted comes again.
 func (s *Server) Request(now time.Duration, l *Link, r *codec.Request) {
-	x, again, ok := s.accept(now, l, r.ID)
+	x, how, ok := s.accept(now, l, r.ID)
 	if !ok {
 		return
 	}
 	s.now = now
 	switch r.Command {
 	case codec.Lock, codec.Enqueue:
-		s.acquire(now, x, r, again)
+		s.acquire(now, x, r, how)
 	case codec.Join:
-		s.join(now, x, r, again, noneSeen)
+		s.join(now, x, r, how, noneSeen)
 	case codec.Put:
-		s.put(now, x, r, again)
+		s.put(now, x, r, how == again)
 	case codec.Get:
 		s.get(now, x, r)
 	case codec.Delete:
-		s.del(now, x, r, again)
+		s.del(now, x, r, how == again)
 	case codec.Wait:
-		s.wait(now, x, r, again)
+		s.wait(now, x, r, how == again)
 	case codec.Release:
 		s.release(now, x, r)
 	case codec.Renew:
 		s.renew(now, x, r)
 	case codec.Claim:
-		s.claim(now, x, r, again)
+		s.claim(now, x, r, how == again)
 	case codec.Cancel:
 		s.cancel(now, x, r)
 	case codec.Beat:
@@ -51,7 +51,7 @@ func (s *Server) Request(now time.Duration, l *Link, r *codec.Request) {
 		s.reply(x, r.ID, codec.OK)
 		s.end(now, x)
 	case codec.Force:
-		s.force(l, x, now, r, again)
+		s.force(l, x, now, r, how == again)
 	case codec.Ping:
 		s.reply(x, r.ID, codec.OK)
 	case codec.Stats:
@@ -69,13 +69,22 @@ func (s *Server) Malformed(now time.Duration, l *Link, id uint64) {
 	}
 }
 
+// A coming says how a request comes to be carried out.
+type coming uint8
+
+const (
+	anew  coming = iota
+	again        // it may have been carried out before
+	late         // it was held up, and its session may not be there any more
+)
+
 // accept takes note that the link was heard, and checks the ID: one above all
 // before is new; another one is good only while resuming, if nothing of this
-// resume had it, and then again is true.
-func (s *Server) accept(now time.Duration, l *Link, id uint64) (x *session, again, ok bool) {
+// resume had it, and then it comes again.
+func (s *Server) accept(now time.Duration, l *Link, id uint64) (x *session, how coming, ok bool) {
 	x = l.session
 	if x == nil {
-		return nil, false, false
+		return nil, anew, false
 	}
 	if s.faults.placeLost {
 		s.losePlaces(now, x)
@@ -90,26 +99,29 @@ func (s *Server) accept(now time.Duration, l *Link, id uint64) (x *session, agai
 	}
 	switch {
 	case x.link != l: // only with staleWins
-		return x, id <= x.last, true
+		if id <= x.last {
+			return x, again, true
+		}
+		return x, anew, true
 	case id > x.last:
 		x.last = id
 		if x.fresh == 0 {
 			x.fresh = id
 		}
-		return x, false, true
+		return x, anew, true
 	case x.resuming && id > x.resent && (x.fresh == 0 || id < x.fresh), s.faults.anyID:
 		x.resent = id
-		return x, true, true
+		return x, again, true
 	}
 	s.answer = codec.Answer{Notice: codec.NoticeError}
 	l.out.Answer(&s.answer)
 	s.hangUp(now, l)
-	return nil, false, false
+	return nil, anew, false
 }
 
 // acquire carries out l and e, and join where no value answers it.
-func (s *Server) acquire(now time.Duration, x *session, r *codec.Request, again bool) {
-	if again && s.repeat(x, r) {
+func (s *Server) acquire(now time.Duration, x *session, r *codec.Request, how coming) {
+	if how == again && s.repeat(x, r) {
 		return
 	}
 	if s.draining {
@@ -122,7 +134,7 @@ func (s *Server) acquire(now time.Duration, x *session, r *codec.Request, again 
 	ticket := r.Command == codec.Enqueue
 	q := table.Request{
 		Kind: KindOf(r), Key: r.Key, Owner: x.owner, TTL: s.ttl(r), Limit: r.Limit, Weight: max(r.Weight, 1),
-		Fences: r.Fences, Ticket: ticket, Joins: r.Command == codec.Join,
+		Fences: r.Fences, Ticket: ticket, Joins: r.Command == codec.Join, Late: how == late,
 	}
 	if !ticket && !r.NoTimeout {
 		q.Try, q.WaitUntil = r.Timeout <= 0, now+min(r.Timeout, longest)

@@ -289,8 +289,8 @@ func (s *Server) found(x *session, id uint64, v *table.Value) {
 // join carries out join: a value that is young enough answers it, and else it is
 // an acquisition that a put answers too. A value with a fence above seen was put
 // after it came.
-func (s *Server) join(now time.Duration, x *session, r *codec.Request, again bool, seen uint64) {
-	if !s.values(x, r) || again && (s.joinedBefore(x, r) || s.repeat(x, r)) {
+func (s *Server) join(now time.Duration, x *session, r *codec.Request, how coming, seen uint64) {
+	if !s.values(x, r) || how == again && (s.joinedBefore(x, r) || s.repeat(x, r)) {
 		return
 	}
 	v, pending := s.table.LookupValue(now, r.Key)
@@ -298,7 +298,10 @@ func (s *Server) join(now time.Duration, x *session, r *codec.Request, again boo
 		s.found(x, r.ID, v)
 		return
 	}
-	s.acquire(now, x, r, false)
+	if how == again {
+		how = anew
+	}
+	s.acquire(now, x, r, how)
 }
 
 // young says whether a value is young enough to answer a join that has just come.

@@ -310,3 +310,26 @@ func TestValuesMustBeOffered(t *testing.T) {
 		}
 	}
 }
+
+// What was held up by the disk is no sign of life.
+func TestTheDiskDoesNotMakeASessionHeard(t *testing.T) {
+	d := newDesk(t)
+	d.onDisk()
+	p, _, token := d.holds("k")
+	d.ask(p, lockOf(2, "z"), line(2, codec.OK))
+	q, _ := d.hello()
+	d.ask(q, lockOf(1, "z"))
+	d.ask(p, putOf(3, "k", "v", token))
+	d.ask(p, codec.Request{ID: 4, Command: codec.Release, Key: []byte("k"), Token: token}, line(4, codec.OK))
+	d.ask(q, codec.Request{ID: 2, Command: codec.Lock, Key: []byte("k")})
+	d.ask(q, tryJoin(3, "k", 0))
+	d.ask(q, tryJoin(4, "k", time.Hour))
+	d.passes(6 * time.Second)
+	d.server.Settled(d.now, []byte("k"), false)
+	d.comes(p, line(3, codec.Unavailable))
+	d.comes(q, line(2, codec.Timeout), line(3, codec.Timeout), line(4, codec.Timeout))
+	d.passes(4 * time.Second) // the lease of z ends
+	d.comes(p, codec.Answer{Notice: codec.NoticeLost, Reason: codec.ReasonExpired})
+	d.comes(q, line(1, codec.LeaseExpired))
+	d.held(0)
+}

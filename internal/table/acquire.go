@@ -77,7 +77,7 @@ func (t *Table) Acquire(now time.Duration, r Request) (*Lease, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := t.keys[r.Kind][string(r.Key)]
+	e := t.keys[r.Kind].get(r.Key)
 	if e == nil {
 		if e, err = t.add(r.Kind, string(r.Key), limit); err != nil {
 			return nil, err
@@ -125,8 +125,7 @@ func (t *Table) add(k Kind, key string, limit int) (*entry, error) {
 // enter makes the entry of a key that the table does not know.
 func (t *Table) enter(k Kind, key string, limit int) *entry {
 	e := &entry{key: key, kind: k, limit: limit}
-	t.keys[k][key] = e
-	t.peak[k] = max(t.peak[k], len(t.keys[k]))
+	t.keys[k].put(e)
 	return e
 }
 
