@@ -1,7 +1,9 @@
 // Package datadir is what a lock server keeps on disk, so that a restart loses
 // no lock and gives none twice, and no grant costs a write. It keeps a [State]:
 // how far fences may have been given, the key of the tokens' MACs, the longest
-// TTL that may be out, and records of the few leases that need one.
+// TTL that may be out, and records of the few leases that need one. Beside it are
+// the values that the holders of locks put, each of which is a write: they are in
+// a file of their own, so that nothing else waits for them.
 //
 // A [Dir] decides under a mutex of its own what may be relied on, and writes on
 // a goroutine of its own. The decisions are a state machine without I/O or clock,
@@ -23,7 +25,7 @@
 // be there:
 //
 //	"dlkstate" version:4 length:8 generation:8 identity:16 body:length sha256:32
-//	body: boot:8 wall:8 key:32 ceiling:8 mark:8 clean:1 records:4 record...
+//	body: boot:8 wall:8 key:32 ceiling:8 mark:8 clean:1 valuestx:8 records:4 record...
 //	record: kind:1 fence:8 limit:8 weight:8 ttl:8 keylength:2 key
 //
 //	"dlkident" version:4 identity:16 created:8 sha256:32
@@ -67,12 +69,68 @@
 // other one was torn; that it was emptied; and that a disk says it synced what it
 // did not.
 //
+// # Values
+//
+// values.db is a file of bbolt with one bucket of a head and values, each under
+// its name and with its own checksum, the first half of a SHA-256:
+//
+//	"head": sum:16 version:4 identity:16 boot:8 tx:8 fresh:1 count:8 sums:16
+//	"v"key: sum:16 fence:8 at:8 until:8 data
+//
+// The writer of values is a goroutine of its own, and puts all that came together
+// in one transaction of two syncs: the first for the data, which go to pages that
+// are free, the second for one of the two first pages, which makes them count. A
+// crash leaves a transaction or nothing of it. No order is needed between values
+// and leases, but for the start and for what the slots say of values.db:
+//
+//  1. The slots say valuestx, the number of a transaction that is on disk, and
+//     never one that is not: it is told to them afterwards, with whatever else they
+//     are written for, by itself within two minutes, and at the end by Stop
+//     and Close. So values.db must be there unless that is 0, and its own tx must
+//     be as high: a missing file or an older copy is refused.
+//  2. A start makes values.db first, if valuestx is 0, under another name until
+//     it is whole and on disk. Then it writes its boot, one above the slots', and
+//     fresh, which the first change takes back. Then it writes the slots with that
+//     boot and tx, and only then is the Dir open. A crash in between leaves boot
+//     one ahead and fresh, or an empty values.db beside valuestx 0; the next
+//     start, and any number that end there, writes the same boot again. So boot
+//     is the slots', or one more and fresh: a lower one is an older copy, and
+//     all else says that the slots are.
+//  3. What follows, fences up to the ceiling and leases, is the slots' alone. The
+//     server has the fence of a value reserved before it puts it, so that after
+//     any crash no fence of a value is above Found.Fence.
+//  4. Stop ends the writer of values before the slots are written for the last
+//     time. If that fails or does not happen the values are there all the same.
+//
+// All of values.db is read and checked before bbolt has it, by reading that
+// believes nothing: both first pages must be whole and one transaction apart;
+// every page in use must lie at its place, be used once, and be laid out as bbolt
+// would have; the list of free pages must be just the rest; every checksum must
+// be right; the head's count and the sum over all values' sums, its identity, and
+// its tx, which is bbolt's own number, must be those of what is there. For bbolt
+// itself a damaged first page is no error: it takes the other one, and so forgets
+// a transaction. That both are whole after every crash is because the 80 bytes
+// that matter are in one sector, and disks write sectors as a whole; where one
+// does not, a power cut may lead to a refusal, never to a lost value. Then,
+// unless the last stop was clean and knew of the last transaction, all pages in
+// use are written again as they are, for those that a failed sync left in memory
+// alone.
+//
+// What it cannot know: that values.db was replaced by a copy that is no older
+// than what the slots know of, which is one of the last two minutes before a
+// crash, and none before Stop or Close.
+//
+// Values expire by the wall clock over a restart: those that are over are not
+// found and are removed. While the server runs the writer looks once a minute,
+// and removes nothing early because the clock is set.
+//
 // # Failures
 //
 // The first write or sync that fails is the last: after a failed sync the kernel
 // may hold pages that it will never write, and a second sync would succeed. The
 // Dir then keeps its error, counts nothing new, and the server goes on with what
-// was reserved. Opening the directory again starts from what can be read.
+// was reserved. Values and leases fail each for themselves: see [Dir.ValuesErr].
+// Opening the directory again starts from what can be read.
 //
 // # Platforms
 //

@@ -40,6 +40,9 @@ func (e *DamagedError) Is(target error) bool { return target == ErrDamaged }
 const (
 	restore = "put the right file back; if there is none, wait until every lease of this server has run out, then move " +
 		"the whole directory away and start with an empty one: any sooner, locks that are still held would be given twice"
+	restoreValues = "put the right file back; if there is none the values are lost, and with them the marks of what was to " +
+		"be done once: to begin without any, wait until every lease of this server has run out, then move the whole " +
+		"directory away and start with an empty one"
 	restoreNewer = "an older copy was put back; " + restore
 	upgrade      = "start the version that wrote it, or a newer one"
 )

@@ -30,7 +30,7 @@ type faults struct {
 	noValuesSync    bool // transactions of values are not synced
 	valuesEarly     bool // a put counts before it is on disk
 	slotsFirst      bool // a start is written in the slots before values.db
-	noSums          bool // the head's sum over all values is ignored
+	noSums          bool // the head's sum over all values, and its number, are ignored
 }
 
 // believed is which of two whole slots counts with faults that the rules would

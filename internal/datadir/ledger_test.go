@@ -226,3 +226,40 @@ func TestStop(t *testing.T) {
 		t.Error("a record that cannot be read was taken")
 	}
 }
+
+// TestValuesAreNoted wants the slots to learn of values with what else they are
+// written for, and by themselves only once a minute and at the end.
+func TestValuesAreNoted(t *testing.T) {
+	l := newLedger(limits{maxGrace: time.Minute, span: 8}, &State{}, &State{Boot: 1, ValuesTx: 1})
+	write := func() (uint64, bool) {
+		s, ok := l.next(0)
+		if !ok {
+			return 0, false
+		}
+		l.wrote()
+		return s.ValuesTx, true
+	}
+	for _, c := range []struct {
+		now  time.Duration
+		tx   uint64
+		end  bool
+		want uint64 // 0: nothing is written
+	}{
+		{1, 2, false, 0}, {time.Minute, 3, false, 3}, {time.Minute + 1, 4, false, 0},
+		{2 * time.Minute, 4, false, 4}, {4 * time.Minute, 4, false, 0}, {4*time.Minute + 1, 5, false, 5},
+		{4*time.Minute + 2, 6, false, 0}, {4*time.Minute + 3, 0, true, 6}, {4*time.Minute + 4, 0, true, 0},
+	} {
+		l.note(c.now, c.tx, c.end)
+		tx, wrote := write()
+		if wrote != (c.want > 0) || tx != c.want {
+			t.Errorf("at %v, transaction %d: wrote %v, transaction %d", c.now, c.tx, wrote, tx)
+		}
+	}
+	l.note(5*time.Minute, 7, false)
+	write()
+	l.note(5*time.Minute+1, 8, false)
+	l.admit(time.Second)
+	if tx, _ := write(); tx != 8 {
+		t.Errorf("an update for something else says %d", tx)
+	}
+}

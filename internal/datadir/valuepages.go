@@ -2,6 +2,7 @@ package datadir
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -77,7 +78,7 @@ func openBolt(r io.ReaderAt, size int64, f faults) (*boltFile, error) {
 			a = b
 		}
 	case errs[0] != nil || errs[1] != nil:
-		return nil, errors.Join(errs[0], errs[1])
+		return nil, cmp.Or(errs[0], errs[1])
 	case a.tx != b.tx+1:
 		return nil, fmt.Errorf("has first pages of transactions %d and %d", a.tx, b.tx)
 	}
@@ -158,12 +159,14 @@ type element struct {
 }
 
 // elements returns what a page lists, if it lies as bbolt lays it: densely and in
-// strict order within the bounds, of which high is exclusive, or nil for none.
+// strict order, beginning with low and before high, which are nil for none. That a
+// page begins with the very key that its parent has for it is what bbolt relies on
+// when it writes: where they differ it would leave two entries for one page.
 func elements(b []byte, flags uint16, low, high []byte) ([]element, int, error) {
 	n := binary.NativeEndian
 	count := int(n.Uint16(b[10:]))
 	end := pageHead + count*elementSize
-	if flags != flagLeaf && flags != flagBranch || end > len(b) || flags == flagBranch && count == 0 {
+	if flags != flagLeaf && flags != flagBranch || end > len(b) || count == 0 && (flags == flagBranch || low != nil) {
 		return nil, 0, fmt.Errorf("has a page with flags %#x and %d entries", flags, count)
 	}
 	all := make([]element, count)
@@ -184,7 +187,7 @@ func elements(b []byte, flags uint16, low, high []byte) ([]element, int, error) 
 		}
 		e.key, e.value = b[end:end+int(ksize)], b[end+int(ksize):end+int(ksize)+int(vsize)]
 		end += int(ksize) + int(vsize)
-		if i == 0 && bytes.Compare(e.key, low) < 0 || i > 0 && bytes.Compare(e.key, all[i-1].key) <= 0 || high != nil && bytes.Compare(e.key, high) >= 0 {
+		if i == 0 && low != nil && !bytes.Equal(e.key, low) || i > 0 && bytes.Compare(e.key, all[i-1].key) <= 0 || high != nil && bytes.Compare(e.key, high) >= 0 {
 			return nil, 0, errors.New("has entries out of order")
 		}
 		all[i] = e
@@ -213,7 +216,7 @@ func (bf *boltFile) tree(number uint64, low, high []byte, f func(element) error)
 			if i+1 < len(all) {
 				next = all[i+1].key
 			}
-			err = bf.tree(e.page, e.key, next, f) // ends: no page is read twice
+			err = bf.tree(e.page, e.key, next, f) // it ends: no page is read twice
 		}
 		if err != nil {
 			return err

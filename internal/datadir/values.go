@@ -17,7 +17,8 @@ type ValueStamp uint64
 // never is the stamp of what cannot be kept.
 const never ValueStamp = math.MaxUint64
 
-// sweepEvery is how often values that expired are looked for.
+// sweepEvery is how often values that expired are looked for, and the slots told
+// of the last transaction.
 const sweepEvery = time.Minute
 
 // errNoValues is what a Dir says whose FS is no ValuesFS.
@@ -27,7 +28,7 @@ var errNoValues = fmt.Errorf("datadir: values need a file system with a real dir
 type valueWriter struct {
 	store   *valueStore     // the goroutine's
 	changed func()          // Options.ValuesChanged
-	noted   func(tx uint64) // is told of each transaction that is on disk
+	noted   func(tx uint64) // is told of transactions that are on disk
 	now     func() int64    // milliseconds since 1970
 	faults  faults
 
@@ -82,7 +83,7 @@ func (d *Dir) RemoveValue(key string, fence uint64) ValueStamp {
 // matches ErrBadValue or errors.ErrUnsupported for what cannot be kept, and else
 // is that of ValuesErr. A stamp that counts stays so.
 func (d *Dir) ValueDone(s ValueStamp) (bool, error) {
-	done, err, _ := d.values.look(s)
+	done, _, err := d.values.look(s)
 	return done, err
 }
 
@@ -90,7 +91,7 @@ func (d *Dir) ValueDone(s ValueStamp) (bool, error) {
 // ended first.
 func (d *Dir) WaitValue(ctx context.Context, s ValueStamp) error {
 	for {
-		done, err, told := d.values.look(s)
+		done, told, err := d.values.look(s)
 		if done || err != nil {
 			return err
 		}
@@ -107,7 +108,7 @@ func (d *Dir) WaitValue(ctx context.Context, s ValueStamp) error {
 // errors.ErrUnsupported if Options.FS is no ValuesFS, or nil. Leases do not depend
 // on it.
 func (d *Dir) ValuesErr() error {
-	_, err, _ := d.values.look(never - 1)
+	_, _, err := d.values.look(never - 1)
 	return err
 }
 
@@ -122,22 +123,22 @@ func (d *Dir) ValueUpdates() uint64 {
 	return d.values.updates
 }
 
-// look says whether a stamp counts, why it never will, and when to look again.
-func (w *valueWriter) look(s ValueStamp) (bool, error, <-chan struct{}) {
+// look says whether a stamp counts, when to look again, and why it never will.
+func (w *valueWriter) look(s ValueStamp) (done bool, again <-chan struct{}, err error) {
 	switch {
 	case s == 0:
 		return true, nil, nil
 	case w == nil:
-		return false, errNoValues, nil
+		return false, nil, errNoValues
 	case s == never:
-		return false, ErrBadValue, nil
+		return false, nil, ErrBadValue
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if s <= w.done {
 		return true, nil, nil
 	}
-	return false, w.err, w.told
+	return false, w.told, w.err
 }
 
 // ask takes note of a change. After a failure and after the end it takes no data.
@@ -174,6 +175,7 @@ func (w *valueWriter) run() {
 		select {
 		case _, open = <-w.wake:
 		case <-sweep.C:
+			w.noted(w.store.head.tx)
 			over, err = w.store.expired(w.now())
 		}
 		if err == nil {

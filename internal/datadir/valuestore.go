@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
 )
 
 // A ValuesFS is an FS with a place for values.db, which bbolt maps into memory and
@@ -22,6 +23,9 @@ type ValuesFS interface {
 
 // ValuesDir implements ValuesFS.
 func (OS) ValuesDir(path string) string { return path }
+
+// firstTx is bbolt's number of the first transaction in a new file.
+const firstTx = 2
 
 // A valueStore is values.db, open. It is not safe for concurrent use.
 type valueStore struct {
@@ -53,7 +57,7 @@ func openValues(dir string, name id, slots *State, wall int64, f faults) (*value
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, nil, err
 	case slots.ValuesTx > 0 && !f.missingValues:
-		return nil, nil, damaged(dir, valuesName, errors.New("is missing"), restore)
+		return nil, nil, damaged(dir, valuesName, errors.New("is missing"), restoreValues)
 	default:
 		vs.head, old = valuesHead{id: name}, &valuesFound{}
 		if err := vs.create(); err != nil {
@@ -68,7 +72,7 @@ func openValues(dir string, name id, slots *State, wall int64, f faults) (*value
 }
 
 func valuesError(err error) error {
-	if errors.Is(err, bbolt.ErrTimeout) { //nolint:staticcheck // the other name of it is in a package of its own
+	if errors.Is(err, bbolterrors.ErrTimeout) {
 		err = ErrInUse
 	}
 	return fmt.Errorf("datadir: %s: %w", valuesName, err)
@@ -107,7 +111,7 @@ func (vs *valueStore) read(name id, slots *State) (*valuesFound, error) {
 	case errors.Is(err, errVersion):
 		return nil, damaged(vs.dir, valuesName, err, upgrade)
 	}
-	return nil, damaged(vs.dir, valuesName, err, restore)
+	return nil, damaged(vs.dir, valuesName, err, restoreValues)
 }
 
 // readValues reads and checks all that is in a values.db, before bbolt touches it.
@@ -149,6 +153,8 @@ func readValues(r io.ReaderAt, size int64, f faults) (found *valuesFound, err er
 		return nil, errors.New("has no head")
 	case (have.count != found.head.count || have.sums != found.head.sums) && !f.valuesUnchecked && !f.noSums:
 		return nil, fmt.Errorf("has %d values that are not the %d that were put", have.count, found.head.count)
+	case found.head.tx+firstTx-1 != bf.meta.tx && !f.noSums:
+		return nil, fmt.Errorf("has a head of transaction %d under first pages of %d", found.head.tx, bf.meta.tx+1-firstTx)
 	}
 	found.pages = bf.pages
 	return found, nil
@@ -171,7 +177,7 @@ func (vs *valueStore) settle(found *valuesFound, slots *State) error {
 			_, err = file.WriteAt(p.b, p.at)
 		}
 	}
-	if err == nil {
+	if err == nil && !vs.faults.noValuesSync {
 		err = file.Sync()
 	}
 	return errors.Join(err, file.Close())
