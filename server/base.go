@@ -103,7 +103,7 @@ func (b *base) handle(r *codec.Request) (codec.Answer, error) {
 	case codec.Release:
 		return b.release(r)
 	case codec.Renew:
-		return b.renew(r), nil
+		return b.renew(r)
 	case codec.Force:
 		return b.force(r)
 	case codec.Ping:
@@ -189,13 +189,18 @@ func (b *base) release(r *codec.Request) (codec.Answer, error) {
 	return codec.Answer{Status: codec.OK}, nil
 }
 
-func (b *base) renew(r *codec.Request) codec.Answer {
+func (b *base) renew(r *codec.Request) (codec.Answer, error) {
 	if b.locks.disk != nil {
 		return b.renewDurably(r)
 	}
 	now := b.locks.enter()
 	defer b.locks.leave(now)
-	remaining, err := b.locks.table.Renew(now, session.KindOf(r), r.Key, session.FromWire(r.Token), b.ttl(r))
+	return b.renewed(now, r, b.ttl(r)), nil
+}
+
+// renewed renews a lease for a TTL, with the mutex held, and returns the answer.
+func (b *base) renewed(now time.Duration, r *codec.Request, ttl time.Duration) codec.Answer {
+	remaining, err := b.locks.table.Renew(now, session.KindOf(r), r.Key, session.FromWire(r.Token), ttl)
 	if err != nil {
 		return codec.Answer{Status: codec.Failed}
 	}

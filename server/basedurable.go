@@ -51,15 +51,19 @@ func (b *base) kept(a codec.Answer) codec.Answer {
 
 // renewDurably is renew with a data directory. Whoever was granted a lock before
 // a restart goes on with it by renewing it.
-func (b *base) renewDurably(r *codec.Request) codec.Answer {
+func (b *base) renewDurably(r *codec.Request) (codec.Answer, error) {
 	k, kind, token := b.locks, session.KindOf(r), session.FromWire(r.Token)
 	for ttl := b.ttl(r); ; {
 		now := k.enter()
+		if k.frozen { // what is held was taken down with the TTL that it had
+			k.leave(now)
+			return codec.Answer{}, errStopped
+		}
 		l := k.table.Find(now, kind, r.Key, token)
 		if l == nil || k.table.Unclaimed(l) {
 			a := b.reclaim(now, r, l, token)
 			k.leave(now)
-			return a
+			return a, nil
 		}
 		stamp, err := k.admit(ttl, 0)
 		if stamp == 0 && err == nil {
@@ -69,12 +73,9 @@ func (b *base) renewDurably(r *codec.Request) codec.Answer {
 			stamp, ttl = 0, min(ttl, l.TTL())
 		}
 		if stamp == 0 {
-			remaining, err := k.table.Renew(now, kind, r.Key, token, ttl)
+			a := b.renewed(now, r, ttl)
 			k.leave(now)
-			if err != nil {
-				return codec.Answer{Status: codec.Failed}
-			}
-			return codec.Answer{Status: codec.OK, TTL: remaining, HasTTL: true}
+			return a, nil
 		}
 		k.leave(now)
 		k.settled(stamp) //nolint:errcheck // admit and keep say it again

@@ -197,6 +197,9 @@ func TestNothingChangesWhileTheLeasesAreWritten(t *testing.T) {
 		framed := a.framed(t, "1 l|framed|- 30")
 		base, forced := b.grant(t, "l|base|0"), b.grant(t, "l|forced|0")
 		c.expect(t, "ping|_|_", "ok")
+		d := connect(m.s)
+		d.ask(t, "l|renewed|0 5")
+		renewed := d.granted(t, "5")
 		hangs := make(chan struct{})
 		m.disk.set(func(d *memDisk) { d.hangs = hangs })
 		done := shutdown(t.Context(), m.s)
@@ -207,6 +210,8 @@ func TestNothingChangesWhileTheLeasesAreWritten(t *testing.T) {
 		b.closed(t)
 		c.send(wire("force|forced|lock"))
 		c.closed(t)
+		d.send(wire("n|renewed|" + renewed))
+		d.closed(t)
 		m.disk.set(func(d *memDisk) { d.hangs = nil })
 		close(hangs)
 		if err := <-done; err != nil {
