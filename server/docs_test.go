@@ -156,7 +156,7 @@ type spelled struct {
 }
 
 // spell puts 32 digits, other ones for other names, where the page has a name.
-var spell = strings.NewReplacer("$T1", strings.Repeat("1", 32), "$T2", strings.Repeat("2", 32), "$S2", strings.Repeat("6", 32), "$S", strings.Repeat("5", 32))
+var spell = strings.NewReplacer("$T1", strings.Repeat("1", 32), "$T2", strings.Repeat("2", 32), "$S2", strings.Repeat("6", 32), "$S", strings.Repeat("5", 32), "$F1", "1234567890")
 
 func (x *spelled) check(s step) error {
 	text := spell.Replace(s.detail)
