@@ -118,6 +118,10 @@ func (s *Server) grant(x *session, id uint64, status codec.Status, l *table.Leas
 		s.table.Cancel(0, l)
 		s.reply(x, id, codec.Failed)
 		return
+	case Full:
+		s.table.Cancel(0, l)
+		s.reply(x, id, codec.MaxLocks)
+		return
 	}
 	s.answer = codec.Answer{ID: id, Status: status, Token: ToWire(l.Token()), HasToken: true, TTL: l.TTL(), HasTTL: true}
 	s.send(x)

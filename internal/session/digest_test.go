@@ -179,8 +179,8 @@ func (d *digester) values(w *world) {
 // changes appends what the server has to say of values to a session.
 func (d *digester) changes(w *world, x *session) {
 	d.bytes = append(d.bytes, 'v')
-	d.outcomes(w, x, x.outcomes.recent)
-	d.outcomes(w, x, x.outcomes.older)
+	d.outcomes(x.outcomes.recent)
+	d.outcomes(x.outcomes.older)
 	for _, k := range worldKeys {
 		for i, c := range w.server.changes[k.name] {
 			if c.session == x {
@@ -196,13 +196,9 @@ func (d *digester) changes(w *world, x *session) {
 	}
 }
 
-func (d *digester) outcomes(w *world, x *session, all map[uint64]outcome) {
+func (d *digester) outcomes(all map[uint64]outcome) {
 	for _, id := range slices.Sorted(maps.Keys(all)) {
-		o := all[id]
-		d.num(id, uint64(o.status), o.fence)
-		if o.value != nil {
-			d.num(o.value.Fence)
-		}
+		d.num(id, uint64(all[id].status), all[id].fence)
 	}
 	d.bytes = append(d.bytes, 'o')
 }

@@ -30,4 +30,18 @@
 //
 // After a connection broke, a hold counts from a beat again only when its own
 // renewal over the new connection was answered.
+//
+// # Values
+//
+// A join is an acquisition that a put on the key answers as well: to the table both
+// are leases in one queue. Where values are durable, a put or a removal is pending
+// in the table from when it was accepted to when the shell says that it is on disk;
+// until then nobody is told of it, nobody is granted the key, and requests that
+// could tell wait behind it. Changes of one key are accepted, written and answered in
+// the order in which their holder asked for them.
+//
+// A request that comes again after a broken connection must not put twice: that
+// would answer those who joined later with a result that is older than they are.
+// So a session keeps in mind what its changes and joins were answered, until two
+// beats show that the client has it; see outcomes.
 package session

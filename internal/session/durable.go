@@ -17,8 +17,14 @@ type parked struct {
 	request codec.Request
 	lease   *table.Lease
 	status  codec.Status
-	seen    uint64 // the fence of the value that a join has seen
+	seen    uint64        // the fence of the value that a join has seen
+	asked   time.Duration // when it was parked, for the latest time
+	until   time.Duration // it gives up then; 0 is never
 }
+
+// patience is how long a request may be parked at least that has no time to lose:
+// most often that is a try, for which the disk needs a few milliseconds.
+const patience = time.Second
 
 // admitted says whether to go on with a request for a lease. If not it was parked
 // or refused.
@@ -59,15 +65,88 @@ func (s *Server) mayLast(l *table.Lease, ttl time.Duration) Verdict {
 }
 
 func (s *Server) park(x *session, r *codec.Request) {
-	p := parked{link: x.link, request: *r, seen: s.seen(r)}
+	p := parked{link: x.link, request: *r, seen: s.seen(r), asked: s.now}
 	p.request.Key, p.request.Value = bytes.Clone(r.Key), bytes.Clone(r.Value)
 	s.parked = append(s.parked, p)
+	s.limit(r)
 	if ordered(r) {
 		if s.queued == nil {
 			s.queued = make(map[parkedKey]int)
 		}
 		s.queued[parkedKey{KindOf(r), string(r.Key)}]++
 	}
+}
+
+// limit says how long the request parked last may be so. A renewal has no time to
+// lose because the lease can be renewed as it is.
+func (s *Server) limit(r *codec.Request) {
+	var d time.Duration
+	switch r.Command {
+	case codec.Lock, codec.Join:
+		if r.NoTimeout {
+			return
+		}
+		d = min(r.Timeout, longest)
+	case codec.Renew:
+	default:
+		return
+	}
+	until := s.now + max(d, patience)
+	s.parked[len(s.parked)-1].until = until
+	if s.impatient == 0 || until < s.impatient {
+		s.impatient = until
+	}
+}
+
+// giveUp answers those of the parked requests whose time is up.
+func (s *Server) giveUp(now time.Duration) {
+	if s.impatient == 0 || now < s.impatient {
+		return
+	}
+	s.impatient = 0
+	var over []parked
+	s.parked = slices.DeleteFunc(s.parked, func(p parked) bool {
+		switch {
+		case p.until == 0:
+			return false
+		case p.until <= now:
+			over = append(over, p)
+			return true
+		case s.impatient == 0 || p.until < s.impatient:
+			s.impatient = p.until
+		}
+		return false
+	})
+	s.now = now
+	for i := range over {
+		s.tooLate(now, &over[i])
+	}
+}
+
+// tooLate answers a request that was parked and waits no longer. What was renewed
+// goes on for as long as before.
+func (s *Server) tooLate(now time.Duration, p *parked) {
+	x, r := p.link.session, &p.request
+	if p.lease == nil && ordered(r) {
+		s.queued[parkedKey{KindOf(r), string(r.Key)}]--
+	}
+	switch {
+	case x == nil || x.link != p.link:
+		return
+	case p.lease != nil:
+		s.table.Cancel(now, p.lease)
+		s.Settle()
+		s.reply(x, r.ID, codec.Timeout)
+	case r.Command == codec.Renew:
+		ttl := s.ttl(r)
+		if l := s.table.Find(now, KindOf(r), r.Key, FromWire(r.Token)); l != nil {
+			ttl = min(ttl, l.TTL())
+		}
+		s.renewed(now, x, r, ttl)
+	default:
+		s.refuse(x, r.ID, KindOf(r), r.Key)
+	}
+	s.Settle()
 }
 
 // ordered says whether a parked request holds up those that come later for its
@@ -111,7 +190,7 @@ func (s *Server) Retry(now time.Duration) {
 	s.Settle()
 	s.now = now
 	all := s.parked
-	s.parked, s.queued = nil, nil
+	s.parked, s.queued, s.impatient = nil, nil, 0
 	for i := range all {
 		s.proceed(now, &all[i])
 	}
@@ -135,7 +214,9 @@ func (s *Server) proceed(now time.Duration, p *parked) {
 
 // carryOut carries out a request that was held up before it was.
 func (s *Server) carryOut(now time.Duration, x *session, p *parked) {
-	switch r := &p.request; r.Command {
+	r := &p.request
+	r.Timeout = max(r.Timeout-(now-p.asked), 0)
+	switch r.Command {
 	case codec.Renew:
 		s.renew(now, x, r)
 	case codec.Claim:

@@ -148,7 +148,10 @@ func (s *Server) acquire(now time.Duration, x *session, r *codec.Request, how co
 		s.reply(x, r.ID, refusal(err))
 	case l.State() == table.Granted && !ticket:
 		l.Tag = grantedTo(r.ID)
-		s.grant(x, r.ID, codec.OK, l)
+		n := len(s.parked)
+		if s.grant(x, r.ID, codec.OK, l); len(s.parked) > n {
+			s.limit(r)
+		}
 	default:
 		c := &call{lease: l, id: r.ID, asked: true, ticket: ticket}
 		l.Tag = c
@@ -259,10 +262,15 @@ func (s *Server) renew(now time.Duration, x *session, r *codec.Request) {
 			s.table.Name(l) // or the end of a resume might drop it meanwhile
 			s.park(x, r)
 			return
-		case Never:
+		case Never, Full:
 			ttl = min(ttl, l.TTL()) // as it was is what can be relied on
 		}
 	}
+	s.renewed(now, x, r, ttl)
+}
+
+// renewed renews a lease for a TTL, and answers.
+func (s *Server) renewed(now time.Duration, x *session, r *codec.Request, ttl time.Duration) {
 	left, err := s.table.Renew(now, KindOf(r), r.Key, FromWire(r.Token), ttl)
 	if err != nil {
 		s.reply(x, r.ID, codec.Failed)

@@ -74,6 +74,7 @@ const (
 	Now   Verdict = iota // it may
 	Later                // it may not yet: ask again at Retry
 	Never                // it never will
+	Full                 // it might if there were not so much already
 )
 
 // An Outlet is where a link's lines go. It must not call the Server.
@@ -98,6 +99,8 @@ type Server struct {
 	stopped  bool // and nobody is heard
 	parked   []parked
 	queued   map[parkedKey]int    // how many of those want a key, or change its value
+	// When the first of the parked gives up, or earlier; 0 is never.
+	impatient time.Duration
 	changes  map[string][]*change // of values, which have not settled, in their order
 	now      time.Duration        // of the latest call that can answer with a value
 
@@ -329,13 +332,24 @@ func (s *Server) Drain(now time.Duration) {
 
 // Stop closes all links and hears nobody any more, so that nothing of what is held
 // or waited for changes by a request from here on. Answers that were given are
-// still written, and whoever has none asks the next server again.
+// still written, and whoever has none asks the next server again: a grant without
+// one is none of the table's Records.
 func (s *Server) Stop() {
 	s.stopped = true
 	for l := s.links.head; l != nil; l = s.links.head {
 		s.cut(l)
 	}
-	s.parked, s.queued = nil, nil
+	for i := range s.parked {
+		if l := s.parked[i].lease; l != nil {
+			s.table.Withhold(l)
+		}
+	}
+	for _, x := range s.sessions {
+		for _, c := range x.calls {
+			s.table.Withhold(c.lease)
+		}
+	}
+	s.parked, s.queued, s.impatient = nil, nil, 0
 }
 
 // Process returns the process that the link's session says that it is, empty if
@@ -372,6 +386,7 @@ func (s *Server) Advance(now time.Duration) {
 	}
 	s.table.Advance(now)
 	s.Settle()
+	s.giveUp(now)
 	for l := s.links.head; l != nil && l.heard+s.cfg.Silence <= now; l = s.links.head {
 		s.hangUp(now, l)
 	}
@@ -395,6 +410,9 @@ func (s *Server) Next() (at time.Duration, ok bool) {
 	}
 	if x := s.detached.head; x != nil && (!ok || x.detachedAt+s.cfg.Memory < at) {
 		at, ok = x.detachedAt+s.cfg.Memory, true
+	}
+	if s.impatient != 0 && (!ok || s.impatient < at) {
+		at, ok = s.impatient, true
 	}
 	return at, ok
 }

@@ -31,8 +31,7 @@ const maxOutcomes = 1 << 18
 // An outcome is how a request ended that must not be carried out twice.
 type outcome struct {
 	status codec.Status
-	fence  uint64       // of a put
-	value  *table.Value // what a join was answered with
+	fence  uint64 // of a put, or of the value that a join was answered with
 }
 
 // Outcomes are what the puts, removals and joins of a session were answered, by
@@ -320,13 +319,17 @@ func (s *Server) seen(r *codec.Request) uint64 {
 	return 0
 }
 
-// joinedBefore answers a join that came again with the value that has answered it.
+// joinedBefore answers a join that came again, and was answered with a value, with
+// that or the one in its place. To keep the very same for everybody could take any
+// amount of memory; where there is none any more the join is carried out again.
 func (s *Server) joinedBefore(x *session, r *codec.Request) bool {
 	o, ok := x.outcomes.again(r.ID)
-	if ok {
-		s.found(x, r.ID, o.value)
+	v, _ := s.table.LookupValue(0, r.Key)
+	if !ok || o.status != codec.Found || v == nil || v.Fence < o.fence {
+		return false
 	}
-	return ok
+	s.found(x, r.ID, v)
+	return true
 }
 
 // joined answers a join with what was put, or keeps that in mind for when the
@@ -335,7 +338,7 @@ func (s *Server) joined(x *session, c *call) {
 	delete(x.calls, c.id)
 	v := c.lease.Published()
 	if !x.outcomes.full() {
-		x.outcomes.add(c.id, outcome{status: codec.Found, value: v})
+		x.outcomes.add(c.id, outcome{status: codec.Found, fence: v.Fence})
 	}
 	if c.asked {
 		s.found(x, c.id, v)

@@ -289,9 +289,18 @@ func TestAJoinThatWasAnsweredInAbsence(t *testing.T) {
 		q, _ = d.hello(resuming(id))
 		d.says(d.ask(q, joinOf(1, "k", 0), line(1, codec.Found)), "v", 2, 0)
 	}
+	d.ask(p, putOf(3, "k", "w", token), line(3, codec.OK))
+	q, _ = d.hello(resuming(id))
+	d.says(d.ask(q, joinOf(1, "k", 0), line(1, codec.Found)), "w", 3, 0)
 	d.ask(q, plain(2, codec.Sync), line(2, codec.OK))
 	if d.table.Waiting() != 0 {
 		t.Error("it waits all the same")
+	}
+	d.ask(p, delOf(4, "k", token), line(4, codec.OK))
+	q, _ = d.hello(resuming(id))
+	d.ask(q, joinOf(1, "k", 0)) // there is nothing to answer it with any more
+	if d.table.Waiting() != 1 {
+		t.Error("it does not wait")
 	}
 }
 
