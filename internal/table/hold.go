@@ -86,7 +86,7 @@ func (t *Table) Release(now time.Duration, k Kind, key []byte, tok Token) error 
 // many did. Each hears of it by an event.
 func (t *Table) Force(now time.Duration, k Kind, key []byte) int {
 	t.Advance(now)
-	e := t.keys[k][string(key)]
+	e := t.keys[k].get(key)
 	if e == nil {
 		return 0
 	}
@@ -106,7 +106,7 @@ func (t *Table) Force(now time.Duration, k Kind, key []byte) int {
 // Find returns the lease that the token names at the instant now, or nil.
 func (t *Table) Find(now time.Duration, k Kind, key []byte, tok Token) *Lease {
 	t.Advance(now)
-	e := t.keys[k][string(key)]
+	e := t.keys[k].get(key)
 	if e == nil {
 		return nil
 	}

@@ -149,7 +149,7 @@ func TestManyHoldersAreFoundByToken(t *testing.T) {
 			leases[i] = b.ask(slots(o, "s", 1000, 1), Granted)
 		}
 		b.Drop(b.at, o, false)
-		if e := b.keys[Semaphore]["s"]; e.index != nil {
+		if e := b.keys[Semaphore].get([]byte("s")); e.index != nil {
 			t.Fatal("the index outlived the holders")
 		}
 		for i := range leases {
@@ -323,8 +323,8 @@ func TestSnapshotInParts(t *testing.T) {
 			t.Fatalf("%+v", i)
 		}
 	}
-	if b.remade == 0 || pauses < 100 {
-		t.Fatalf("the map was made anew %d times, in %d pauses", b.remade, pauses)
+	if b.keys[Lock].remade == 0 || pauses < 100 {
+		t.Fatalf("the map was made anew %d times, in %d pauses", b.keys[Lock].remade, pauses)
 	}
 	gone := 0
 	for key, n := range seen {

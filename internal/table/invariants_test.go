@@ -11,10 +11,11 @@ import (
 func audit(t *Table, owners ...*Owner) error {
 	seen := make(map[*Lease]bool)
 	held, waiting, idle := 0, 0, 0
-	for k, m := range t.keys {
-		for key, e := range m {
-			if e.key != key || int(e.kind) != k {
-				return fmt.Errorf("entry %q of kind %d is filed as %q of kind %d", e.key, e.kind, key, k)
+	for k := range t.keys {
+		for e := range t.keys[k].all() {
+			key := e.key
+			if t.keys[k].get([]byte(key)) != e || int(e.kind) != k {
+				return fmt.Errorf("entry %q of kind %d is filed elsewhere, or among those of kind %d", key, e.kind, k)
 			}
 			if err := auditEntry(t, e, seen); err != nil {
 				return fmt.Errorf("key %q of kind %d: %w", key, k, err)
@@ -101,8 +102,8 @@ func auditIdle(t *Table, want int) error {
 	var last *entry
 	for e := t.idle.oldest; e != nil; e = e.newer {
 		switch {
-		case !e.idle || e.older != last || t.keys[e.kind][e.key] != e:
-			return fmt.Errorf("idle list: %q is idle %t, known %t", e.key, e.idle, t.keys[e.kind][e.key] == e)
+		case !e.idle || e.older != last || t.keys[e.kind].get([]byte(e.key)) != e:
+			return fmt.Errorf("idle list: %q is idle %t, known %t", e.key, e.idle, t.keys[e.kind].get([]byte(e.key)) == e)
 		case last != nil && e.since < last.since:
 			return fmt.Errorf("idle list: %q since %v after one since %v", e.key, e.since, last.since)
 		}
@@ -184,7 +185,7 @@ func TestAuditSeesDamage(t *testing.T) {
 		"value's size": func(t *Table, _ *Owner, _, _ *Lease) { t.values.size++ },
 		"value's slot": func(t *Table, _ *Owner, _, _ *Lease) { t.values.expires.all[0].slot++ },
 		"value stays":  func(t *Table, _ *Owner, _, _ *Lease) { t.values.expires = valueHeap{} },
-		"filed wrong":  func(t *Table, _ *Owner, held, _ *Lease) { t.keys[Semaphore]["k"] = held.entry },
+		"filed wrong":  func(t *Table, _ *Owner, held, _ *Lease) { t.keys[Semaphore].put(held.entry) },
 	}
 	for name, damage := range damages {
 		t.Run(name, func(t *testing.T) {

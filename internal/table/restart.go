@@ -62,7 +62,7 @@ func (t *Table) GraceEnd() time.Duration { return t.past.end }
 // request.
 func (t *Table) Restore(now time.Duration, r Record) bool {
 	t.Advance(now)
-	e := t.keys[r.Kind][r.Key]
+	e := t.keys[r.Kind].get([]byte(r.Key))
 	if e != nil && !t.supersede(e, r.Fence) {
 		return false
 	}
@@ -90,7 +90,7 @@ func (t *Table) Claim(now time.Duration, r Request, tok Token) (*Lease, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := t.keys[r.Kind][string(r.Key)]
+	e := t.keys[r.Kind].get(r.Key)
 	if e != nil {
 		if l := e.find(tok); l != nil {
 			return t.adopt(l, &r)
@@ -209,7 +209,7 @@ func (t *Table) releasePast(k Kind, key []byte, tok Token) error {
 	case len(t.past.locks)+len(t.past.shares) >= maxTombs:
 		return ErrTooManyReleases
 	}
-	if e := t.keys[k][name]; k == Lock && e != nil && e.holders.first != nil && e.holders.first.number > tok.Fence {
+	if e := t.keys[k].get(key); k == Lock && e != nil && e.holders.first != nil && e.holders.first.number > tok.Fence {
 		return ErrNotHeld
 	}
 	t.bury(k, name, tok)
@@ -269,8 +269,8 @@ func (t *Table) may(fences uint64) bool {
 // first in each queue came.
 func (t *Table) settleAll() {
 	var all []*entry
-	for _, m := range t.keys {
-		for _, e := range m {
+	for k := range t.keys {
+		for e := range t.keys[k].all() {
 			if e.waiting > 0 {
 				all = append(all, e)
 			}
@@ -293,8 +293,8 @@ func (t *Table) settleAll() {
 func (t *Table) Records(now time.Duration) []Record {
 	t.Advance(now)
 	all := make([]Record, 0, t.held)
-	for _, m := range t.keys {
-		for _, e := range m {
+	for k := range t.keys {
+		for e := range t.keys[k].all() {
 			for l := e.holders.first; l != nil; l = l.links[byKey].next {
 				if l.marks&ticket == 0 {
 					all = append(all, l.Record())
@@ -323,9 +323,9 @@ func (t *Table) LongestTTL(now time.Duration, most time.Duration, part int, paus
 			}
 		}
 	}
-	for _, m := range t.keys {
+	for k := range t.keys {
 		n := 0
-		for _, e := range m {
+		for e := range t.keys[k].all() {
 			look(e.queue.first)
 			look(e.holders.first)
 			if n++; n%part == 0 {

@@ -62,11 +62,11 @@ func (t *Table) SnapshotInParts(now time.Duration, part int, pause func() time.D
 	t.Advance(now)
 	all := make([]KeyInfo, 0, t.Keys())
 	all, valued := t.infoOfValues(all, part, pause)
-	for k, m := range t.keys {
-		remade, n := t.remade, 0
-		for _, e := range m {
-			// If the map was made anew meanwhile, m has what was forgotten since.
-			if t.remade == remade || t.keys[k][e.key] == e {
+	for k := range t.keys {
+		m := &t.keys[k]
+		remade, n := m.remade, 0
+		for e := range m.all() {
+			if m.remade == remade || m.get([]byte(e.key)) == e {
 				if k != int(Lock) || !valued[e.key] {
 					all = append(all, t.info(e))
 				}
@@ -107,7 +107,7 @@ func (v *Value) info(i KeyInfo, now time.Duration) KeyInfo {
 // not know it.
 func (t *Table) Lookup(now time.Duration, k Kind, key []byte) (KeyInfo, bool) {
 	t.Advance(now)
-	if e := t.keys[k][string(key)]; e != nil {
+	if e := t.keys[k].get(key); e != nil {
 		return t.info(e), true
 	}
 	if s := t.values.byKey[string(key)]; s != nil && k == Lock {
@@ -120,7 +120,7 @@ func (t *Table) Lookup(now time.Duration, k Kind, key []byte) (KeyInfo, bool) {
 // not, and the time since its grant, at the latest instant of any call; and
 // false if nobody holds the key.
 func (t *Table) Holder(k Kind, key []byte) (name string, heldFor time.Duration, held bool) {
-	e := t.keys[k][string(key)]
+	e := t.keys[k].get(key)
 	if e == nil || e.holders.first == nil {
 		return "", 0, false
 	}

@@ -45,10 +45,8 @@ type Table struct {
 	cfg Config
 	now time.Duration // the latest instant of any call
 
-	keys   [kinds]map[string]*entry
-	peak   [kinds]int // the most keys since the map was made: maps never shrink
-	remade int        // counts the maps made anew
-	idle   idleList
+	keys [kinds]keyMap
+	idle idleList
 
 	nextPrune time.Duration // no pruning before it
 	deadlines deadlines
@@ -76,7 +74,7 @@ func New(cfg Config) *Table {
 	}
 	t := &Table{cfg: cfg, fence: cfg.FirstFence, ceiling: noCeiling, past: past{end: cfg.GraceEnd, owner: new(Owner)}}
 	for k := range t.keys {
-		t.keys[k] = make(map[string]*entry)
+		t.keys[k] = newKeys()
 	}
 	return t
 }
@@ -98,8 +96,8 @@ func (t *Table) Waiting() int { return t.waiting }
 // Keys counts the keys of both kinds, also those that are idle.
 func (t *Table) Keys() int {
 	n := 0
-	for _, m := range t.keys {
-		n += len(m)
+	for k := range t.keys {
+		n += t.keys[k].len()
 	}
 	return n
 }
@@ -197,25 +195,5 @@ func (t *Table) prune() {
 // forget removes an idle entry.
 func (t *Table) forget(e *entry) {
 	t.idle.remove(e)
-	delete(t.keys[e.kind], e.key)
-	t.shrink(e.kind)
-}
-
-// smallMap is a map not worth making anew.
-const smallMap = 1024
-
-// shrink makes the map of a kind anew when it holds an eighth of what it held
-// at its peak: Go's maps keep the memory of their peak for ever. The copying
-// is paid for by the many removals before it.
-func (t *Table) shrink(k Kind) {
-	old := t.keys[k]
-	if t.peak[k] <= smallMap || len(old) > t.peak[k]/8 {
-		return
-	}
-	anew := make(map[string]*entry, len(old))
-	for key, e := range old {
-		anew[key] = e
-	}
-	t.keys[k], t.peak[k] = anew, len(old)
-	t.remade++
+	t.keys[e.kind].remove(e)
 }

@@ -204,7 +204,7 @@ func (t *Table) Unpublish(now time.Duration, key []byte, token Token, pending bo
 // pending any more.
 func (t *Table) Settle(now time.Duration, key []byte, ok bool) {
 	t.Advance(now)
-	e := t.keys[Lock][string(key)]
+	e := t.keys[Lock].get(key)
 	if e == nil || !e.pending {
 		return
 	}

@@ -267,7 +267,7 @@ func auditValues(t *Table) error {
 		}
 	}
 	for key, p := range v.pending {
-		if e := t.keys[Lock][key]; len(p) == 0 || e == nil || !e.pending {
+		if e := t.keys[Lock].get([]byte(key)); len(p) == 0 || e == nil || !e.pending {
 			return fmt.Errorf("%d changes of %q are pending", len(p), key)
 		}
 		for _, s := range p {
