@@ -123,6 +123,10 @@ func (s *Server) grant(x *session, id uint64, status codec.Status, l *table.Leas
 		s.reply(x, id, codec.MaxLocks)
 		return
 	}
+	if x.link == nil {
+		s.table.Withhold(l)
+		return
+	}
 	s.answer = codec.Answer{ID: id, Status: status, Token: ToWire(l.Token()), HasToken: true, TTL: l.TTL(), HasTTL: true}
 	s.send(x)
 }

@@ -91,7 +91,10 @@ func (s *Server) limit(r *codec.Request) {
 	default:
 		return
 	}
-	until := s.now + max(d, patience)
+	s.setLimit(s.now + max(d, patience))
+}
+
+func (s *Server) setLimit(until time.Duration) {
 	s.parked[len(s.parked)-1].until = until
 	if s.impatient == 0 || until < s.impatient {
 		s.impatient = until
@@ -205,7 +208,10 @@ func (s *Server) proceed(now time.Duration, p *parked) {
 	case p.lease == nil:
 		s.carryOut(now, x, p)
 	case p.lease.State() == table.Granted:
-		s.grant(x, p.request.ID, p.status, p.lease)
+		n := len(s.parked)
+		if s.grant(x, p.request.ID, p.status, p.lease); len(s.parked) > n && p.until != 0 {
+			s.setLimit(p.until)
+		}
 	default:
 		s.reply(x, p.request.ID, codec.LeaseExpired)
 	}

@@ -261,3 +261,72 @@ func TestStoppedServerHearsNobody(t *testing.T) {
 		t.Errorf("hello: %v", a)
 	}
 }
+
+func TestParkedRequestsGiveUp(t *testing.T) {
+	d, disk := newDurableDesk(t)
+	p, _ := d.hello()
+	a := d.ask(p, lockOf(1, "k"), line(1, codec.OK))
+	disk.admit = Later
+	timed, try, endless := lockOf(2, "timed"), lockOf(3, "try"), lockOf(4, "endless")
+	timed.Timeout, timed.NoTimeout = 5*time.Second, false
+	try.Timeout, try.NoTimeout = 0, false
+	endless.NoTimeout = true
+	d.ask(p, timed)
+	d.ask(p, try)
+	d.ask(p, endless)
+	d.ask(p, codec.Request{ID: 5, Command: codec.Renew, Key: []byte("k"), Token: a.Token, TTL: time.Hour})
+	if at, ok := d.server.Next(); !ok || at > d.now+patience {
+		t.Errorf("next at %v, %v; now is %v", at, ok, d.now)
+	}
+	d.passes(patience)
+	if a := d.comes(p, line(3, codec.Timeout), line(5, codec.OK)); a.TTL != 10*time.Second {
+		t.Errorf("renewed for %v", a.TTL)
+	}
+	d.retry(p)
+	d.passes(5*time.Second - patience)
+	d.comes(p, line(2, codec.Timeout))
+	d.passes(3 * time.Second)
+	d.ask(p, plain(6, codec.Beat), line(6, codec.OK))
+	disk.admit = Now
+	d.retry(p, line(4, codec.OK))
+	d.held(2)
+}
+
+func TestGrantsThatAreKeptBackGiveUp(t *testing.T) {
+	d, disk := newDurableDesk(t)
+	p, _ := d.hello()
+	disk.long, disk.keep = 5*time.Second, Later
+	try := lockOf(1, "k")
+	try.Timeout, try.NoTimeout = 0, false
+	d.ask(p, try)
+	d.held(1)
+	d.passes(patience / 2)
+	d.retry(p)
+	d.passes(patience / 2)
+	d.comes(p, line(1, codec.Timeout))
+	d.held(0)
+	disk.keep = Full
+	d.ask(p, lockOf(2, "k"), line(2, codec.MaxLocks))
+	d.held(0)
+}
+
+// TestStopLeavesOutWhatNobodyHeardOf stops a server with a grant that waits for
+// the disk, one that waits for its client to come back, and one that was told.
+func TestStopLeavesOutWhatNobodyHeardOf(t *testing.T) {
+	d, disk := newDurableDesk(t)
+	p, _ := d.hello()
+	q, _ := d.hello()
+	told := d.ask(p, lockOf(1, "told"), line(1, codec.OK))
+	away := d.ask(p, lockOf(2, "away"), line(2, codec.OK))
+	d.ask(q, lockOf(1, "away"))
+	d.server.Closed(d.now, q.link)
+	d.ask(p, codec.Request{ID: 3, Command: codec.Release, Key: []byte("away"), Token: away.Token}, line(3, codec.OK))
+	disk.long, disk.keep = 5*time.Second, Later
+	d.ask(p, lockOf(4, "parked"))
+	d.held(3)
+	d.server.Stop()
+	all := d.table.Records(d.now)
+	if len(all) != 1 || all[0].Key != "told" || all[0].Fence != FromWire(told.Token).Fence {
+		t.Errorf("records %+v", all)
+	}
+}
