@@ -176,7 +176,6 @@ func TestGroupErrors(t *testing.T) {
 			assert.MatchesNot(t, there.err, boom, once.ErrLeaderPanicked)
 			time.Sleep(time.Nanosecond)
 			for _, g := range []*once.Group[int64]{other, g} {
-				time.Sleep(fresh)
 				next := ask(w.ctx, g, after(0, 2, nil)).wait()
 				assert.Sure(t, next.err)
 				assert.Exactly(t, "next", next.v, 2)
@@ -276,9 +275,12 @@ func TestGroupLosesItsLease(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		lose func(s *spy)
+		took time.Duration // until the function ends
+		err  error         // that it returns then
 	}{
-		{"frozen", func(s *spy) { s.freeze() }},
-		{"disconnected", func(s *spy) { s.Disconnect() }},
+		{"frozen", func(s *spy) { s.freeze() }, time.Minute, nil},
+		{"frozen, and ended in time", func(s *spy) { s.freeze() }, 0, context.Canceled},
+		{"disconnected", func(s *spy) { s.Disconnect() }, time.Minute, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			bubble(t, func(w *world) {
@@ -287,8 +289,8 @@ func TestGroupLosesItsLease(t *testing.T) {
 				first := ask(w.ctx, g, func(ctx context.Context) (int64, error) {
 					<-ctx.Done()
 					assert.Matches(t, context.Cause(ctx), locker.ErrLost)
-					time.Sleep(time.Minute)
-					return 1, nil
+					time.Sleep(c.took)
+					return 1, c.err
 				})
 				var runs atomic.Int64
 				var there []*caller
@@ -397,14 +399,19 @@ func TestFresh(t *testing.T) {
 // TestForget cuts the flight, wherever it runs, for who calls later here.
 func TestForget(t *testing.T) {
 	bubble(t, func(w *world) {
-		g, other := once.NewGroup[int64](w.process(), "g"), once.NewGroup[int64](w.process(), "g")
-		first := ask(w.ctx, other, after(time.Second, 1, nil))
+		c, spy := w.spied()
+		g, other := once.NewGroup[int64](c, "g"), once.NewGroup[int64](w.process(), "g")
+		first := ask(w.ctx, other, after(time.Minute, 1, nil))
 		here := ask(w.ctx, g, never(t))
 		g.Forget("k")
-		hasty, cancel := context.WithCancel(w.ctx)
-		gone := ask(hasty, g, never(t))
-		cancel()
-		assert.Matches(t, gone.wait().err, context.Canceled, locker.ErrLocked)
+		for _, linger := range []time.Duration{time.Second, 0} { // who gives up leaves that to the next
+			spy.set(func() { spy.linger = linger })
+			hasty, cancel := context.WithCancel(w.ctx)
+			gone := ask(hasty, g, never(t))
+			cancel()
+			assert.Matches(t, gone.wait().err, context.Canceled, locker.ErrLocked)
+			synctest.Wait()
+		}
 		later := ask(w.ctx, g, after(time.Second, 2, nil))
 		withIt := ask(w.ctx, g, never(t))
 		for _, c := range []*caller{first, here} {

@@ -88,6 +88,18 @@ type spy struct {
 	renew func(ctx context.Context, rs []locker.Renewal)
 
 	release func(ctx context.Context, h locker.Hold) error
+	linger  time.Duration // of an Acquire that was cancelled
+}
+
+func (s *spy) Acquire(ctx context.Context, req locker.Request) (locker.Grant, error) {
+	g, err := s.Backend.Acquire(ctx, req)
+	s.mu.Lock()
+	linger := s.linger
+	s.mu.Unlock()
+	if err != nil {
+		time.Sleep(linger)
+	}
+	return g, err
 }
 
 func (s *spy) count(op string) {

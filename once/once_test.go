@@ -121,7 +121,10 @@ func TestLostLease(t *testing.T) {
 				assert.Exactly(t, "runs of the second", mine, 1)
 				before, err := second.Mark(w.ctx)
 				assert.Sure(t, err)
-				assert.Sure(t, first.Do(w.ctx, func(context.Context) error { return errors.New("ran again") })) // its own process is not blocked
+				assert.Sure(t, first.Do(w.ctx, func(context.Context) error { return errors.New("ran again") }))
+				if stubborn && len(result) > 0 {
+					t.Error("its own process was blocked until it ended")
+				}
 				assert.Matches(t, <-result, locker.ErrLost)
 				after, err := second.Mark(w.ctx)
 				assert.Sure(t, err)
@@ -276,6 +279,24 @@ func TestResetWaits(t *testing.T) {
 	})
 }
 
+// TestResetBeforeItIsRemembered: who ran must not remember what is undone.
+func TestResetBeforeItIsRemembered(t *testing.T) {
+	bubble(t, func(w *world) {
+		c, spy := w.spied()
+		o := once.New(c, "k", once.WithVolatile())
+		spy.release = func(ctx context.Context, h locker.Hold) error {
+			err := spy.Backend.Release(ctx, h)
+			spy.set(func() { spy.release = nil })
+			assert.Sure(t, o.Reset(w.ctx))
+			return err
+		}
+		assert.Sure(t, o.Do(w.ctx, succeed))
+		ran := false
+		assert.Sure(t, o.Do(w.ctx, func(context.Context) error { ran = true; return nil }))
+		assert.Exactly(t, "ran again", ran, true)
+	})
+}
+
 // TestExpiry: it is done for a while, by everybody's count.
 func TestExpiry(t *testing.T) {
 	bubble(t, func(w *world) {
@@ -302,6 +323,28 @@ func TestExpiry(t *testing.T) {
 		time.Sleep(time.Hour)
 		assert.Sure(t, once.New(w.process(), "daily", once.WithExpiry(time.Hour)).Do(w.ctx, run))
 		assert.Exactly(t, "runs", runs, 3)
+	})
+}
+
+// TestOneOfAProcessAsksForAll, also where nothing may be remembered for ever.
+func TestOneOfAProcessAsksForAll(t *testing.T) {
+	bubble(t, func(w *world) {
+		c, spy := w.spied()
+		o := once.New(c, "k", once.WithExpiry(time.Hour))
+		runs := 0
+		var wg sync.WaitGroup
+		for range 100 {
+			wg.Go(func() {
+				assert.Sure(t, o.Do(w.ctx, func(context.Context) error {
+					time.Sleep(time.Second)
+					runs++
+					return nil
+				}))
+			})
+		}
+		wg.Wait()
+		assert.Exactly(t, "runs", runs, 1)
+		assert.Exactly(t, "questions", spy.of("get")+spy.of("join"), 2)
 	})
 }
 
