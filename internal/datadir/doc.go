@@ -136,6 +136,7 @@
 //
 // There must be flock, on a local file system: Linux, macOS, the BSDs and
 // illumos. Elsewhere Open fails with errors.ErrUnsupported, because a directory
-// without that guard is worse than none. On NFS a directory cannot be locked,
+// without that guard is worse than none, or the package does not build, where
+// bbolt does not: on js and wasip1. On NFS a directory cannot be locked,
 // and Open says so.
 package datadir
