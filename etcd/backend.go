@@ -219,15 +219,8 @@ func (b *Backend) Release(ctx context.Context, h locker.Hold) error {
 		return fmt.Errorf("%w: %w", locker.ErrNotHeld, e.err)
 	case e != nil:
 		e.state, e.err, l = over, errReleased, e.lease
-		if !l.private {
-			b.dropLocked(e)
-			break
-		}
-		defer func() { // its lease is revoked then: not before the answer
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			b.dropLocked(e)
-		}()
+		l.users++ // until the answer: it must not be revoked before, which would be one too
+		b.dropLocked(e)
 	}
 	b.mu.Unlock()
 	released := make(chan error, 1)

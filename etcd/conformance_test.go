@@ -23,7 +23,7 @@ func TestBackend(t *testing.T) {
 			observer := dialTo(t, s.addr, prefix)
 			t.Cleanup(func() { observer.Close() })
 			return lockertest.Env{
-				Backend: func() locker.Backend { return dialTo(t, p.Addr().String(), prefix) },
+				Backend: func() locker.Backend { return dialTo(t, p.at, prefix) },
 				Freeze:  p.freeze, Thaw: p.thaw,
 				Residue: func() (holders, waiters int) { return census(t, observer) },
 			}

@@ -212,14 +212,14 @@ func (b *Backend) entered(e *entry, answers []*pb.ResponseOp, rev int64, err err
 	e.rev = rev
 	switch {
 	case e.state == over: // nobody waits for it any more
+		b.eraseLocked(e, nil)
 		b.endLocked(e, e.err)
-		b.eraseLocked(e, nil)
 	case w.doomed || q.line.base >= rev && !q.line.has(e.name):
+		b.eraseLocked(e, nil)
 		b.endLocked(e, errDeleted)
-		b.eraseLocked(e, nil)
 	case q.line.limit() != 0 && q.line.limit() != w.limit:
-		b.endLocked(e, fmt.Errorf("%w: it is %d, not %d", locker.ErrLimitMismatch, q.line.limit(), w.limit))
 		b.eraseLocked(e, nil)
+		b.endLocked(e, fmt.Errorf("%w: it is %d, not %d", locker.ErrLimitMismatch, q.line.limit(), w.limit))
 	default:
 		b.queueUpLocked(e)
 		if w.joiner != nil {
@@ -332,8 +332,8 @@ func (b *Backend) abandonLocked(e *entry, done func(error)) {
 		e.state, e.err = over, errAbandoned
 		done(nil)
 	default:
-		b.endLocked(e, errAbandoned)
 		b.eraseLocked(e, done)
+		b.endLocked(e, errAbandoned)
 	}
 }
 

@@ -27,8 +27,10 @@ type chore struct {
 	subject
 	name  uint64
 	rev   int64  // of creation; 0 deletes the key by its name
-	lease *lease // of the key; nil if that is not known here
+	lease *lease // of the key, which the chore uses; nil if that is not known here
 	done  func(found bool, err error)
+
+	doubt bool // the key may have been deleted by an attempt that was not answered
 
 	pauses backoff.BackOff // nil before the first
 }
@@ -36,6 +38,7 @@ type chore struct {
 // eraseLocked deletes the key of an entry.
 func (b *Backend) eraseLocked(e *entry, done func(error)) {
 	c := &chore{subject: e.subject, name: e.name, rev: e.rev, lease: e.lease}
+	c.lease.users++
 	if done != nil {
 		c.done = func(_ bool, err error) { done(err) }
 	}
@@ -47,7 +50,7 @@ func (b *Backend) eraseLocked(e *entry, done func(error)) {
 // its lease takes no new holds, and is revoked after the last.
 func (b *Backend) doubtLocked(e *entry) {
 	e.lease.taintLocked()
-	twice := func() { b.erase(&chore{subject: e.subject, name: e.name, lease: e.lease}) }
+	twice := func() { b.erase(&chore{subject: e.subject, name: e.name}) }
 	twice()
 	time.AfterFunc(anew, twice)
 }
@@ -78,16 +81,25 @@ func (b *Backend) erased(c *chore, answers []*pb.ResponseOp, err error) {
 	if c.rev == 0 || found != nil { // else it may be there, with another revision
 		b.deletedLocked(c.subject, c.name, &after)
 	}
+	c.endLocked()
 	b.mu.Unlock()
 	after.run()
 	if c.done != nil {
-		c.done(found != nil && found.Deleted > 0, nil)
+		c.done(c.doubt || found != nil && found.Deleted > 0, nil)
+	}
+}
+
+// endLocked ends the use of the lease.
+func (c *chore) endLocked() {
+	if c.lease != nil {
+		c.lease.leaveLocked()
 	}
 }
 
 // notErased tries again, or gives up where that is to no purpose: the lease ends
 // then as soon as it can.
 func (b *Backend) notErased(c *chore, err error) {
+	c.doubt = c.doubt || !refused(err)
 	err = b.explain(err)
 	b.mu.Lock()
 	hopeless := b.life.Err() != nil || errors.Is(err, locker.ErrAuth)
@@ -95,7 +107,9 @@ func (b *Backend) notErased(c *chore, err error) {
 		if hopeless {
 			c.lease.taintLocked()
 		}
-		hopeless = hopeless || c.lease.over != nil
+		if hopeless = hopeless || c.lease.over != nil; hopeless {
+			c.endLocked()
+		}
 	}
 	b.mu.Unlock()
 	if hopeless {

@@ -149,8 +149,8 @@ func (b *Backend) joinedLocked(e *entry, kvs []*mvccpb.KeyValue) {
 // answerLocked gives a value to an entry that waits.
 func (b *Backend) answerLocked(e *entry, p *published) {
 	e.wait.joiner.value = p
-	b.endLocked(e, errAnswered)
 	b.eraseLocked(e, nil)
+	b.endLocked(e, errAnswered)
 }
 
 // publishedLocked takes a value that was published.

@@ -18,71 +18,47 @@ import (
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
 
-// A member is an etcd in this process, alone in its cluster.
+// A server is an etcd in this process, alone in its cluster.
 type server struct {
 	t    testing.TB
-	dir  string
 	addr string // of its clients
-
-	mu   sync.Mutex
-	etcd *embed.Etcd // nil while it is stopped; guarded by mu
 }
 
 // startEtcd starts an etcd that is stopped when the test ends.
 func startEtcd(t testing.TB) *server {
 	t.Helper()
-	s := &server{t: t, dir: t.TempDir(), addr: "127.0.0.1:0"}
-	s.start()
-	s.addr = s.etcd.Clients[0].Addr().String()
-	t.Cleanup(s.stop)
-	return s
-}
-
-func (s *server) start() {
-	s.t.Helper()
 	cfg := embed.NewConfig()
-	cfg.Dir = s.dir
+	cfg.Dir = t.TempDir()
 	cfg.LogLevel = "panic"
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
 	cfg.UnsafeNoFsync = true
-	clients := url.URL{Scheme: "http", Host: s.addr}
-	peers := url.URL{Scheme: "http", Host: "127.0.0.1:0"}
-	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{clients}, []url.URL{clients}
-	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = []url.URL{peers}, []url.URL{peers}
+	anywhere := []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
+	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = anywhere, anywhere
+	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = anywhere, anywhere
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
 	e, err := embed.StartEtcd(cfg)
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	must(t, err)
+	t.Cleanup(e.Close)
 	select {
 	case <-e.Server.ReadyNotify():
 	case err := <-e.Err():
-		s.t.Fatal(err)
+		t.Fatal(err)
 	case <-time.After(time.Minute):
-		s.t.Fatal("etcd is not ready after a minute")
+		t.Fatal("etcd is not ready after a minute")
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.etcd = e
-}
-
-// stop ends the etcd. It can be started again.
-func (s *server) stop() {
-	s.mu.Lock()
-	e := s.etcd
-	s.etcd = nil
-	s.mu.Unlock()
-	if e != nil {
-		e.Close()
-	}
+	return &server{t: t, addr: e.Clients[0].Addr().String()}
 }
 
 // backend returns a Backend that the caller closes.
 func (s *server) backend(opts ...Option) *Backend { return dialTo(s.t, s.addr, opts...) }
 
+func config(addr string) clientv3.Config {
+	return clientv3.Config{Endpoints: []string{"http://" + addr}}
+}
+
 func dialTo(t testing.TB, addr string, opts ...Option) *Backend {
 	t.Helper()
-	b, err := Dial(clientv3.Config{Endpoints: []string{"http://" + addr}}, opts...)
+	b, err := Dial(config(addr), opts...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,11 +93,13 @@ func (s *server) etcdctl() *clientv3.Client {
 // A proxy forwards connections to an address, and can hold back what comes from
 // there.
 type proxy struct {
-	net.Listener
+	t  testing.TB
+	at string
 	to string
 	wg sync.WaitGroup
 
 	mu     sync.Mutex
+	ln     net.Listener  // guarded by mu
 	thawed chan struct{} // closed by thaw; nil while nothing is held back; guarded by mu
 	conns  map[net.Conn]struct{}
 }
@@ -132,20 +110,38 @@ func newProxy(t testing.TB, to string) *proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &proxy{Listener: ln, to: to, conns: make(map[net.Conn]struct{})}
-	p.wg.Go(p.accept)
+	p := &proxy{t: t, at: ln.Addr().String(), to: to, ln: ln, conns: make(map[net.Conn]struct{})}
+	p.wg.Go(func() { p.accept(ln) })
 	t.Cleanup(func() {
-		ln.Close()
 		p.thaw()
-		p.cut()
+		p.down()
 		p.wg.Wait()
 	})
 	return p
 }
 
-func (p *proxy) accept() {
+// down refuses connections, and ends those that there are.
+func (p *proxy) down() {
+	p.mu.Lock()
+	p.ln.Close()
+	p.mu.Unlock()
+	p.cut()
+}
+
+// up takes connections again.
+func (p *proxy) up() {
+	p.t.Helper()
+	ln, err := net.Listen("tcp", p.at)
+	must(p.t, err)
+	p.mu.Lock()
+	p.ln = ln
+	p.mu.Unlock()
+	p.wg.Go(func() { p.accept(ln) })
+}
+
+func (p *proxy) accept(ln net.Listener) {
 	for {
-		in, err := p.Accept()
+		in, err := ln.Accept()
 		if err != nil {
 			return
 		}

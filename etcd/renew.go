@@ -17,26 +17,25 @@ import (
 // etcd has the length that it was granted with: that is what Granted says.
 func (b *Backend) Renew(ctx context.Context, renewals []locker.Renewal) {
 	var wg sync.WaitGroup
-	for l, holds := range b.byLease(renewals) {
+	holds, others := b.byLease(renewals)
+	for l, holds := range holds {
 		wg.Go(func() { b.renewLease(ctx, l, holds) })
 	}
-	for i := range renewals {
-		if r := &renewals[i]; r.Err == nil && r.Granted == 0 {
-			wg.Go(func() { r.Granted, r.Err = b.renewByToken(ctx, r) })
-		}
+	for _, r := range others {
+		wg.Go(func() { r.Granted, r.Err = b.renewByToken(ctx, r) })
 	}
 	wg.Wait()
 	for i := range renewals {
-		if r := &renewals[i]; r.Err != nil || r.Granted < 0 {
+		if r := &renewals[i]; r.Err != nil {
 			r.Granted = 0
 		}
 	}
 }
 
-// byLease sorts renewals by the lease of their holds. Those that are not for etcd
-// to answer have an error afterwards, and those of known leases a negative lease.
-func (b *Backend) byLease(renewals []locker.Renewal) map[*lease][]*locker.Renewal {
-	holds := make(map[*lease][]*locker.Renewal)
+// byLease sorts renewals by the lease of their holds; others are those whose lease
+// is not known here. The rest is not for etcd to answer: it has an error.
+func (b *Backend) byLease(renewals []locker.Renewal) (holds map[*lease][]*locker.Renewal, others []*locker.Renewal) {
+	holds = make(map[*lease][]*locker.Renewal)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for i := range renewals {
@@ -51,11 +50,12 @@ func (b *Backend) byLease(renewals []locker.Renewal) map[*lease][]*locker.Renewa
 		case e != nil && e.state == over:
 			r.Err = fmt.Errorf("%w: %w", locker.ErrLost, e.err)
 		case e != nil:
-			r.Granted = -1
 			holds[e.lease] = append(holds[e.lease], r)
+		default:
+			others = append(others, r)
 		}
 	}
-	return holds
+	return holds, others
 }
 
 // renewLease renews a lease, and looks for the keys of some of its holds.

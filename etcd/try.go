@@ -134,8 +134,8 @@ func (b *Backend) attempted(e *entry, answers []*pb.ResponseOp, rev int64, err e
 	e.rev = rev
 	switch {
 	case e.state == over:
-		b.endLocked(e, e.err)
 		b.eraseLocked(e, nil)
+		b.endLocked(e, e.err)
 		return attempt{err: e.err}
 	case w.doomed:
 		b.endLocked(e, errDeleted)
