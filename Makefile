@@ -34,9 +34,8 @@ bench: ## run every benchmark
 measure: ## measure what docs/measurements.md says, at full size
 	cd e2e && go test -run Measure -full -v -timeout 20m .
 
-faults: ## put real processes under faults, at full size; takes 20 minutes
-	cd e2e && go test -run TestMeasureCancel -cancels 400000 -v -timeout 5m .
-	cd e2e && go test -full -v -timeout 30m ./faults
+faults: ## put real processes under faults, at full size, with one summary; takes 20 minutes
+	e2e/faults/run
 
 rivals: ## compare with etcd and Redis locks, and write docs/benchmarks.md
 	e2e/rivals/run

@@ -26,7 +26,7 @@ const (
 // fight for keys, with the proof of death for one half of them. When all rest,
 // and before they close, nothing is held.
 func TestCutClients(t *testing.T) {
-	beside(t)
+	mostlyWaits(t)
 	c := &cutting{rig: newRig(t, serverConfig{}), lasting: make(chan *player, cutLanes)}
 	c.left.Store(int64(disturbances.Get()))
 	lanes := make([]int, cutLanes)

@@ -28,7 +28,7 @@ var (
 // reserved. Then it is killed, and once the disk is well again the next one knows
 // of everything that was promised.
 func TestFailingDisk(t *testing.T) {
-	beside(t)
+	mostlyWaits(t)
 	table := figures.NewTable("disk", "fails by", "rounds", "holds", "long leases written before it failed", "refused", "starts refused meanwhile", "live holds that kept their fences", "violations")
 	for _, c := range []struct {
 		name, by string

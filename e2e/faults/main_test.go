@@ -53,6 +53,14 @@ func beside(t *testing.T) {
 	}
 }
 
+// mostlyWaits lets a campaign run beside the others also at full size, since what
+// it takes is time and not the machine, and what it measures is no promise of
+// milliseconds. They run when those are over that have the machine for themselves.
+func mostlyWaits(t *testing.T) {
+	t.Helper()
+	t.Parallel()
+}
+
 // newRandom returns the campaign's source of everything random, and says how to
 // repeat it when the test has failed.
 func newRandom(t *testing.T) *rand.Rand {

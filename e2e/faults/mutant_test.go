@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -52,75 +53,123 @@ func TestMutantsApply(t *testing.T) {
 	}
 }
 
+// mutantsAtOnce is how many campaigns look for bugs at a time: they mostly wait.
+const mutantsAtOnce = 3
+
 // TestMutants plants each bug and runs the campaign that must catch it, and
 // first the worlds that some of them need, in which nothing may be caught.
 // Without -full it does so for one, to see that the machinery works.
 func TestMutants(t *testing.T) {
 	beside(t)
-	root, dir := moduleRoot(t), t.TempDir()
-	table := figures.NewTable("planted bug", "campaign", "caught by", "attempt", "s")
-	caught, tried := 0, 0
-	for i, m := range mutants {
-		if *only != "" && !regexp.MustCompile(*only).MatchString(m.name) || *only == "" && !size.Full() && i > 0 {
-			continue
+	root := moduleRoot(t)
+	var chosen []*mutant
+	for i := range mutants {
+		if m := &mutants[i]; *only != "" && regexp.MustCompile(*only).MatchString(m.name) || *only == "" && (size.Full() || i == 0) {
+			chosen = append(chosen, m)
 		}
-		tried++
-		began := time.Now()
-		if len(m.world) > 0 {
-			m.control(t, root, dir)
-		}
-		by, attempt := m.hunt(t, root, dir)
-		if by == "" {
-			by = "NOTHING"
-			t.Errorf("%s: %s did not catch it in %d attempts", m.name, m.run, attempts)
+	}
+	if len(chosen) == 0 {
+		t.Fatalf("no mutant has a name like %q", *only)
+	}
+	var (
+		all     sync.WaitGroup
+		slots   = make(chan struct{}, mutantsAtOnce)
+		results = make([]caught, len(chosen))
+	)
+	for i, m := range chosen {
+		dir := t.TempDir()
+		all.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			results[i] = m.catch(t, root, dir)
+		})
+	}
+	all.Wait()
+	table, n := figures.NewTable("planted bug", "campaign", "caught by", "attempt", "s"), 0
+	for i, m := range chosen {
+		r := results[i]
+		if r.by == "" {
+			r.by = "NOTHING"
 		} else {
-			caught++
+			n++
 		}
-		t.Logf("%s: caught by %s in attempt %d", m.name, by, attempt)
-		table.Row(m.name, m.run, by, attempt, time.Since(began).Seconds())
+		table.Row(m.name, m.run, r.by, r.attempt, r.took.Seconds())
 	}
 	show(t, table)
-	t.Logf("%d of %d planted bugs were caught", caught, tried)
-	if tried == 0 {
-		t.Errorf("no mutant has a name like %q", *only)
+	t.Logf("%d of %d planted bugs were caught", n, len(chosen))
+}
+
+// caught says how a bug was found.
+type caught struct {
+	by      string // the kinds of violations; empty if it was not
+	attempt int
+	took    time.Duration
+}
+
+// catch plants the bug and looks for it. Like all of this it may run beside the
+// test's own goroutine, and so ends no test.
+func (m *mutant) catch(t *testing.T, root, dir string) (c caught) {
+	t.Helper()
+	began := time.Now()
+	var err error
+	if len(m.world) > 0 {
+		err = m.control(t, root, dir)
 	}
+	if err == nil {
+		c.by, c.attempt, err = m.hunt(t, root, dir)
+	}
+	c.took = time.Since(began)
+	switch {
+	case err != nil:
+		t.Errorf("%s: %v", m.name, err)
+	case c.by == "":
+		t.Errorf("%s: %s did not catch it in %d attempts", m.name, m.run, attempts)
+	default:
+		t.Logf("%s: caught by %s in attempt %d", m.name, c.by, c.attempt)
+	}
+	return c
 }
 
 // control runs the campaign in the mutant's world without the bug.
-func (m *mutant) control(t *testing.T, root, dir string) {
+func (m *mutant) control(t *testing.T, root, dir string) error {
 	t.Helper()
 	binary, err := plant(root, dir, m.world)
-	must(t, err)
-	if out, err := m.campaign(t, binary); err != nil {
-		t.Errorf("%s: without the bug, in its world, %s fails: %v\n%s", m.name, m.run, err, out)
+	if err != nil {
+		return err
 	}
+	if out, err := m.campaign(t, binary); err != nil {
+		return fmt.Errorf("without the bug, in its world, %s fails: %w\n%s", m.run, err, out)
+	}
+	return nil
 }
 
 // hunt runs the campaign with the bug, until it was caught, and returns by which
 // kinds of violations.
-func (m *mutant) hunt(t *testing.T, root, dir string) (by string, attempt int) {
+func (m *mutant) hunt(t *testing.T, root, dir string) (by string, attempt int, err error) {
 	t.Helper()
 	binary, err := plant(root, dir, append(slices.Clone(m.world), m.bug...))
-	must(t, err)
+	if err != nil {
+		return "", 0, err
+	}
 	defer os.Remove(binary)
 	for attempt = 1; attempt <= attempts; attempt++ {
 		out, err := m.campaign(t, binary)
 		var exit *exec.ExitError
 		if err != nil && !errors.As(err, &exit) {
-			t.Fatalf("%s: %v", m.name, err)
+			return "", attempt, err
 		}
 		found := violationKinds(out)
 		if slices.ContainsFunc(m.kinds, func(k string) bool { return slices.Contains(found, k) }) {
-			return strings.Join(found, ", "), attempt
+			return strings.Join(found, ", "), attempt, nil
 		}
 		t.Logf("%s, attempt %d: %v, found %q, want one of %q\n%s", m.name, attempt, err, found, m.kinds, tail(out))
 	}
-	return "", attempts
+	return "", attempts, nil
 }
 
 func (m *mutant) campaign(t *testing.T, binary string) (string, error) {
 	run := "^" + strings.ReplaceAll(m.run, "/", "$/^")
-	args := append([]string{"-test.run", run, "-test.timeout", "90s", "-limit", "20s"}, m.args...)
+	args := append([]string{"-test.run", run, "-test.timeout", "150s", "-limit", "40s"}, m.args...)
 	out, err := exec.CommandContext(t.Context(), binary, args...).CombinedOutput()
 	return string(out), err
 }

@@ -36,7 +36,7 @@ const (
 // count, and whoever waits is served. Nobody overlaps, and no holder loses a lease
 // that is longer than the pause.
 func TestPauseServer(t *testing.T) {
-	beside(t)
+	mostlyWaits(t)
 	table := figures.NewTable("server stopped with SIGSTOP", "TTL", "for", "pauses", "holds", "leases of 8 s kept", "renewals that piled up", "leases not renewed",
 		"lasted longer than the TTL without the pause, ms, median", "greatest", "next grant of each key after ms, median", "p99", "greatest", "stale writes refused", "accepted", "violations")
 	t.Run("both", func(t *testing.T) { // so that the table comes after them

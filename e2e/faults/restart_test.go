@@ -81,7 +81,7 @@ func TestKillServer(t *testing.T) {
 // holder is told when it is back, and fences grow all the same. Beliefs may
 // overlap until then, which only the guard stops: it is counted.
 func TestKillServerWithoutDirectory(t *testing.T) {
-	beside(t)
+	mostlyWaits(t)
 	r := newRestarting(t, serverConfig{})
 	live := r.hold(liveHolds.Get())
 	var told figures.Sample

@@ -31,7 +31,7 @@ const (
 // protocol, while others wait who are near the server: nobody holds before the silent one has stopped to believe, to the
 // millisecond.
 func TestSilenceHolders(t *testing.T) {
-	beside(t)
+	mostlyWaits(t)
 	s := &silence{rig: newRig(t, serverConfig{}), rounds: (silences.Get() + silenceKeys - 1) / silenceKeys}
 	lanes := make([]silentLane, silenceKeys)
 	for i, key := range keysOf("silence", len(lanes)) {

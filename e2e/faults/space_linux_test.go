@@ -31,7 +31,7 @@ const (
 // between them, both ways and either way alone, for three TTLs: nobody is told
 // that a packet was lost. It needs root, and says so where it cannot run.
 func TestNamespaces(t *testing.T) {
-	beside(t)
+	mostlyWaits(t)
 	n := newNetwork(t)
 	r := newRigWithout(t)
 	var err error

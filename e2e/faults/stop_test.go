@@ -26,7 +26,7 @@ const stopTTL = time.Second
 // first Check says that the lease is lost, and the guarded store refuses the
 // write that they had in hand. How many the other store took is printed.
 func TestStopHolders(t *testing.T) {
-	beside(t)
+	mostlyWaits(t)
 	table := figures.NewTable("stopped with SIGSTOP", "TTL", "stopped for", "holders", "others", "holds", "writes", "stale, refused by the guard", "accepted by the guard",
 		"taken without a guard", "violations")
 	for name, suffix := range map[string]string{"session mode": "", "base protocol": "&session=0"} {
