@@ -30,9 +30,10 @@ var mayImport = map[string][]string{
 	"server":            {"internal/table", "codec", "internal/session", "internal/datadir"},
 	"internal/datadir":  {},
 	// Helpers of tests and measurements, which no package of the library imports.
-	"internal/stocktest": {"codec"},
-	"internal/measure":   {"internal/figures", "internal/proc"},
-	"internal/servers":   {"internal/echo", "internal/proc", "server"},
+	"internal/stocktest":     {"codec"},
+	"internal/primitivetest": {"locker", "mutex", "semaphore", "once"},
+	"internal/measure":       {"internal/figures", "internal/proc"},
+	"internal/servers":       {"internal/echo", "internal/proc", "server"},
 }
 
 // mayUse are the modules that the library stands on, and the packages that may
