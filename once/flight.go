@@ -33,12 +33,13 @@ type flight[T any] struct {
 
 	// What follows is guarded by Group.mu.
 
-	callers  int  // who still wait
-	all      int  // who ever did
-	closed   bool // nobody joins any more
-	running  bool // the function was called
-	returned bool // the function has returned
-	doubtful bool // nobody knows whether the result was put: it may come through yet
+	barrier  *wake // what the next flight comes after, unless this one has returned; at first the same as after
+	callers  int   // who still wait
+	all      int   // who ever did
+	closed   bool  // nobody joins any more
+	running  bool  // the function was called
+	returned bool  // the function has returned
+	doubtful bool  // nobody knows whether the result was put: it may come through yet
 
 	landed  chan struct{} // closed when outcome is set
 	outcome outcome[T]    // set before landed is closed, then never changed
@@ -80,8 +81,9 @@ func (g *Group[T]) newFlight(ctx context.Context, key string, last *flight[T]) (
 	case last != nil && last.returned:
 		f.after = last.wake
 	case last != nil: // all its callers gave up: what it may bring yet is as good for this one
-		f.after = last.after
+		f.after = last.barrier
 	}
+	f.barrier = f.after
 	f.ctx, f.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	return f, nil
 }
@@ -209,18 +211,28 @@ func (g *Group[T]) run(f *flight[T], l *locker.Lease) outcome[T] {
 		lostErr = context.Cause(work) // fn was told to end, and may not know why
 	}
 	r := newRecord(l, time.Now())
-	g.mu.Lock()
-	f.returned, f.closed = true, true // the result is here: who comes from now on came after it
-	f.wake.run = r.Run
-	abandoned := f.callers == 0
-	g.mu.Unlock()
-	if lostErr != nil {
+	switch abandoned := g.returned(f, r); {
+	case lostErr != nil:
 		return o.with(lostErr)
-	}
-	if o.err != nil && abandoned {
+	case o.err != nil && abandoned:
 		return o // it may be the error of the cancelled context, which is not the others'
 	}
 	return g.publish(f, l, r, o)
+}
+
+// returned notes that the function of a flight has returned: who comes from now on
+// has come after its result, so must not join this flight, nor one that began after
+// all callers of this one had given up, and that waits for the same result now. It
+// says whether they have.
+func (g *Group[T]) returned(f *flight[T], r *record) (abandoned bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	f.returned, f.closed = true, true
+	f.wake.run = r.Run
+	if next := g.flights[f.key]; next != nil && next != f && !next.running && !next.lead {
+		next.closed, next.barrier = true, f.wake
+	}
+	return f.callers == 0
 }
 
 // with returns the outcome with another error beside its own.

@@ -190,3 +190,27 @@ func TestRefusedResult(t *testing.T) {
 		assert.Exactly(t, "there", there.v, 2)
 	})
 }
+
+// TestResultOfAnAbandonedCall is for who came before it was there, as any other.
+func TestResultOfAnAbandonedCall(t *testing.T) {
+	bubble(t, func(w *world) {
+		c, spy := w.spied()
+		g := once.NewGroup[int64](c, "g")
+		spy.put = func(ctx context.Context, h locker.Hold, data []byte, keep time.Duration) (uint64, error) {
+			time.Sleep(500 * time.Millisecond)
+			return spy.Backend.Put(ctx, h, data, keep)
+		}
+		ctx, cancel := context.WithCancel(w.ctx)
+		gone := ask(ctx, g, after(time.Second, 1, nil))
+		cancel()
+		assert.Matches(t, gone.wait().err, context.Canceled)
+		before := ask(w.ctx, g, never(t))
+		time.Sleep(time.Second)
+		synctest.Wait() // the put is under way
+		late := ask(w.ctx, g, after(0, 2, nil))
+		assert.Sure(t, before.wait().err)
+		assert.Exactly(t, "who came before", before.v, 1)
+		assert.Sure(t, late.wait().err)
+		assert.Exactly(t, "who came after", late.v, 2)
+	})
+}
