@@ -25,6 +25,9 @@ type base struct {
 	// The lease that the request at hand waits for, until it was told to look
 	// at it; guarded by locks.mu.
 	pending *table.Lease
+	// until is when the request at hand is to be answered, as the table's time
+	// says, and 0 for any time; while it waits for the disk.
+	until time.Duration
 	// told is the lease that the answer at hand grants.
 	told *table.Lease
 	// framed is what the connection goes on as when serve returns errHello.
@@ -63,12 +66,14 @@ func (b *base) serve() error {
 			}
 		case err == nil:
 			b.begun = true
-			b.told = nil
+			b.told, b.until = nil, 0
 			if a, err = b.handle(&r); err != nil {
 				return err
 			}
 			if b.told != nil {
-				a = b.kept(a)
+				if a, err = b.kept(a); err != nil {
+					return err
+				}
 			}
 		case !errors.Is(err, codec.ErrMalformed):
 			return err
@@ -86,6 +91,9 @@ func (b *base) serve() error {
 func (b *base) end(keepHeld bool) {
 	now := b.locks.enter()
 	b.pending, b.tickets = nil, nil
+	if b.locks.disk != nil {
+		delete(b.locks.disk.waiting, b)
+	}
 	b.locks.table.Drop(now, b.owner, keepHeld)
 	b.locks.leave(now)
 }
@@ -99,7 +107,7 @@ func (b *base) handle(r *codec.Request) (codec.Answer, error) {
 	case codec.Wait:
 		return b.wait(r)
 	case codec.Enqueue:
-		return b.enqueue(r), nil
+		return b.enqueue(r)
 	case codec.Release:
 		return b.release(r)
 	case codec.Renew:
@@ -116,11 +124,13 @@ func (b *base) handle(r *codec.Request) (codec.Answer, error) {
 }
 
 func (b *base) lock(r *codec.Request) (codec.Answer, error) {
-	now, ok := b.enterAdmitted(b.ttl(r))
-	if !ok {
-		return codec.Answer{Status: codec.Failed}, nil
+	now := b.locks.enter()
+	b.until = now + min(r.Timeout, longest)
+	now, refusal, err := b.admitted(now, b.ttl(r))
+	if err != nil || refusal != codec.OK {
+		return codec.Answer{Status: refusal}, err
 	}
-	l, status := b.acquire(now, r, now+min(r.Timeout, longest))
+	l, status := b.acquire(now, r, b.until)
 	a := codec.Answer{Status: status}
 	switch status {
 	case codec.OK:
@@ -135,24 +145,24 @@ func (b *base) lock(r *codec.Request) (codec.Answer, error) {
 	return b.outwait(l)
 }
 
-func (b *base) enqueue(r *codec.Request) codec.Answer {
-	now, ok := b.enterAdmitted(b.ttl(r))
-	if !ok {
-		return codec.Answer{Status: codec.Failed}
+func (b *base) enqueue(r *codec.Request) (codec.Answer, error) {
+	now, refusal, err := b.admitted(b.locks.enter(), b.ttl(r))
+	if err != nil || refusal != codec.OK {
+		return codec.Answer{Status: refusal}, err
 	}
 	defer b.locks.leave(now)
 	name := ticket{session.KindOf(r), string(r.Key)}
 	if l := b.tickets[name]; l != nil && l.Reason() != table.Released {
-		return codec.Answer{Status: codec.AlreadyQueued}
+		return codec.Answer{Status: codec.AlreadyQueued}, nil
 	}
 	l, status := b.acquire(now, r, 0)
 	if l != nil {
 		b.keep(name, l)
 	}
 	if status == codec.OK {
-		return b.granted(codec.Acquired, l)
+		return b.granted(codec.Acquired, l), nil
 	}
-	return codec.Answer{Status: status}
+	return codec.Answer{Status: status}, nil
 }
 
 // wait answers for the ticket of the key: its lease starts anew as it does.
@@ -165,7 +175,8 @@ func (b *base) wait(r *codec.Request) (codec.Answer, error) {
 	}
 	delete(b.tickets, ticket{l.Kind(), l.Key()})
 	// With a timeout of 0 this ends the wait at once.
-	b.locks.table.Await(now, l, now+min(r.Timeout, longest))
+	b.until = now + min(r.Timeout, longest)
+	b.locks.table.Await(now, l, b.until)
 	a, done := b.outcome(now, l)
 	if !done {
 		b.pending = l
@@ -227,6 +238,7 @@ func (b *base) acquire(now time.Duration, r *codec.Request, until time.Duration)
 	}
 	l, err := b.locks.table.Acquire(now, table.Request{
 		Kind: session.KindOf(r), Key: r.Key, Owner: b.owner, TTL: b.ttl(r), Limit: r.Limit, Weight: 1, WaitUntil: until, Tag: b,
+		Ticket: b.locks.disk != nil, // nobody has heard of it before granted
 	})
 	switch err {
 	case nil:
@@ -270,6 +282,9 @@ func (b *base) outwait(l *table.Lease) (codec.Answer, error) {
 // outcome returns the answer to the request that waited for the lease, with the
 // mutex held, and whether there is one already.
 func (b *base) outcome(now time.Duration, l *table.Lease) (a codec.Answer, done bool) {
+	if b.locks.frozen { // what was not told by then is not handed on
+		return codec.Answer{Status: codec.Draining}, true
+	}
 	if b.locks.table.Collect(now, l) == nil {
 		return b.granted(codec.OK, l), true
 	}
@@ -307,7 +322,7 @@ func (b *base) drain(now time.Duration) bool {
 		}
 	}
 	if b.pending == nil {
-		return false
+		return b.locks.disk != nil && b.locks.disk.left(b)
 	}
 	b.locks.table.Cancel(now, b.pending)
 	b.pending = nil
@@ -341,5 +356,6 @@ func (b *base) ttl(r *codec.Request) time.Duration {
 
 func (b *base) granted(status codec.Status, l *table.Lease) codec.Answer {
 	b.told = l
+	b.tell(l)
 	return codec.Answer{Status: status, Token: session.ToWire(l.Token()), HasToken: true, TTL: l.TTL(), HasTTL: true}
 }

@@ -73,7 +73,7 @@ func TestSlowDisk(t *testing.T) {
 		hangs := make(chan struct{})
 		m.disk.set(func(d *memDisk) { d.hangs = hangs })
 		a.ask(t, "2 l|longer|- 20", "3 l|long|- 100", "4 l|same|- 10")
-		b.ask(t, "l|base|0 20")
+		b.ask(t, "l|base|60 20")
 		if got := a.get(t); !strings.HasPrefix(got, "4 ok ") {
 			t.Errorf("got %q", got)
 		}

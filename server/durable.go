@@ -1,11 +1,11 @@
 package server
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/distributed-go/distributed/internal/datadir"
@@ -23,8 +23,7 @@ type disk struct {
 	dir      *datadir.Dir
 	found    datadir.Found
 	maxGrace time.Duration
-	stopping context.Context // is done when nobody is to wait for the disk any more
-	stop     context.CancelFunc
+	handover handover // has its own mutex
 
 	admitted time.Duration // the longest TTL that may be out, as far as is known
 	recent   time.Duration // the longest that was asked for since the last look
@@ -32,6 +31,10 @@ type disk struct {
 	records  map[recordKey]struct{}
 	tidying  *time.Timer
 	failed   error // what the log was told
+	frozen   bool  // leases end without being dropped: they are for the next server
+	full     fullness
+	waiting  map[*base]struct{} // who waits for the next update
+	since    time.Duration      // when the first since the last update began to wait, as locks.now says; 0: nobody did
 
 	writes       []writing // changes of values that are not on disk yet, in order
 	valuesFailed error     // what the log was told of them
@@ -63,8 +66,8 @@ func openDisk(cfg *Config, changed, valuesChanged func()) (*disk, error) {
 	if err != nil {
 		return nil, fmt.Errorf("server: Config.DataDir: %w", err)
 	}
-	d := &disk{dir: dir, found: dir.Found(), maxGrace: cfg.MaxGrace, records: make(map[recordKey]struct{})}
-	d.stopping, d.stop = context.WithCancel(context.Background())
+	d := &disk{dir: dir, found: dir.Found(), maxGrace: cfg.MaxGrace, records: make(map[recordKey]struct{}), waiting: make(map[*base]struct{})}
+	d.handover.done = make(chan struct{})
 	return d, nil
 }
 
@@ -112,7 +115,7 @@ func (k *locks) admit(ttl time.Duration, fences int) (datadir.Stamp, error) {
 		d.recent = max(d.recent, ttl)
 		if ttl > d.admitted {
 			if stamp := d.dir.Admit(ttl); stamp != 0 {
-				return stamp, d.dir.Err()
+				return k.later(stamp)
 			}
 			d.admitted = ttl
 		}
@@ -122,10 +125,31 @@ func (k *locks) admit(ttl time.Duration, fences int) (datadir.Stamp, error) {
 		return 0, nil
 	}
 	if stamp := d.dir.Reserve(last); stamp != 0 {
-		return stamp, d.dir.Err()
+		return k.later(stamp)
 	}
 	k.raise(0)
 	return 0, nil
+}
+
+// later takes note that somebody waits for a stamp, which may never count.
+func (k *locks) later(stamp datadir.Stamp) (datadir.Stamp, error) {
+	if k.disk.since == 0 {
+		k.disk.since = k.now()
+	}
+	return stamp, k.disk.dir.Err()
+}
+
+// stalled returns for how long somebody has been waiting for the disk, with the
+// mutex held.
+func (d *disk) stalled(now time.Duration) time.Duration {
+	since := d.since
+	if len(d.writes) > 0 && (since == 0 || d.writes[0].since < since) {
+		since = d.writes[0].since
+	}
+	if since == 0 {
+		return 0
+	}
+	return max(now-since, 0)
 }
 
 // raise tells the table how far fences may go.
@@ -144,22 +168,48 @@ func (k *locks) keep(l *table.Lease, ttl time.Duration) (datadir.Stamp, error) {
 	}
 	stamp, err := d.dir.Keep(record(l.Record(), ttl))
 	if err != nil {
+		if errors.Is(err, datadir.ErrFull) {
+			d.full.note(k.now())
+		}
 		return 0, err
 	}
 	d.records[keyOf(l)] = struct{}{}
 	if stamp != 0 {
-		err = d.dir.Err()
+		return k.later(stamp)
 	}
-	return stamp, err
+	return 0, nil
+}
+
+// A fullness says when to tell the log that there is no room for another record.
+type fullness struct {
+	told time.Duration // when it was, and 0 if never
+	tell bool
+}
+
+// tellFullEvery is the least time between two such lines.
+const tellFullEvery = time.Minute
+
+func (f *fullness) note(now time.Duration) {
+	if f.told == 0 || now >= f.told+tellFullEvery {
+		f.told, f.tell = now, true
+	}
+}
+
+// take says whether to tell the log now.
+func (f *fullness) take() bool {
+	tell := f.tell
+	f.tell = false
+	return tell
 }
 
 func record(r table.Record, ttl time.Duration) datadir.Record {
 	return datadir.Record{Kind: uint8(r.Kind), Key: r.Key, Fence: r.Fence, Limit: r.Limit, Weight: r.Weight, TTL: ttl}
 }
 
-// forget drops the record of a lease that has ended, if it has one.
+// forget drops the record of a lease that has ended, if it has one. The end of the
+// server ends none: who held it goes on at the next one.
 func (d *disk) forget(l *table.Lease) {
-	if len(d.records) == 0 {
+	if len(d.records) == 0 || d.frozen {
 		return
 	}
 	name := keyOf(l)
@@ -172,17 +222,14 @@ func (d *disk) forget(l *table.Lease) {
 // verdict is what a session is told of a stamp.
 func verdict(stamp datadir.Stamp, err error) session.Verdict {
 	switch {
+	case errors.Is(err, datadir.ErrFull):
+		return session.Full
 	case err != nil:
 		return session.Never
 	case stamp != 0:
 		return session.Later
 	}
 	return session.Now
-}
-
-// settled waits until a stamp counts, and returns an error if it never will.
-func (k *locks) settled(stamp datadir.Stamp) error {
-	return k.disk.dir.Wait(k.disk.stopping, stamp)
 }
 
 // reserve asks for fences in time, with the mutex held.
@@ -199,6 +246,11 @@ func (k *locks) diskChanged() {
 		k.disk.failed = err
 	}
 	k.raise(now)
+	k.disk.since = 0
+	for b := range k.disk.waiting {
+		k.wake = append(k.wake, b)
+	}
+	clear(k.disk.waiting)
 	k.sessions.Retry(now)
 	k.leave(now)
 	if err != nil {
@@ -232,18 +284,19 @@ func (k *locks) tidy() {
 }
 
 // freeze ends everything but what is held, of which it returns the records: from
-// here on no request changes that any more.
+// here on no request changes that any more, and none is told of a grant.
 func (k *locks) freeze(all []handler) []datadir.Record {
 	now := k.enter()
-	k.draining, k.frozen = true, true
+	k.sessions.Advance(now) // what is due is still told
+	k.draining, k.frozen, k.disk.frozen = true, true, true
 	k.sessions.Stop()
+	held := k.table.Records(now)
 	var wake []handler
 	for _, h := range all {
 		if h.drain(now) {
 			wake = append(wake, h)
 		}
 	}
-	held := k.table.Records(now)
 	k.leave(now)
 	for _, h := range wake {
 		h.wake()
@@ -253,4 +306,11 @@ func (k *locks) freeze(all []handler) []datadir.Record {
 		records[i] = record(r, r.TTL)
 	}
 	return records
+}
+
+// A handover is the one time that what is held is written for the next server.
+type handover struct {
+	once sync.Once
+	done chan struct{} // closed when it is over
+	err  error         // why it failed; to be read after done
 }

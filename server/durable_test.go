@@ -20,7 +20,7 @@ func BenchmarkAdmit(b *testing.B) {
 	now := k.enter()
 	stamp, err := k.admit(10*time.Second, 1)
 	k.leave(now)
-	if err != nil || k.settled(stamp) != nil {
+	if err != nil || k.disk.dir.Wait(b.Context(), stamp) != nil {
 		b.Fatal(err)
 	}
 	k.mu.Lock()

@@ -1,12 +1,14 @@
 package server
 
 import (
+	"context"
 	"log/slog"
 	"net"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/distributed-go/distributed/internal/datadir"
 	"github.com/distributed-go/distributed/internal/session"
 	"github.com/distributed-go/distributed/internal/table"
 )
@@ -163,8 +165,10 @@ func (k *locks) leave(now time.Duration) {
 	clear(k.wake)
 	paused := k.paused
 	k.wake, k.ended, k.revoked, k.paused = k.wake[:0], nil, nil, 0
+	full := false
 	if k.disk != nil {
 		k.disk.reserve(k.table)
+		full = k.disk.full.take()
 	}
 	k.arm(now)
 	if k.draining && k.table.Held() == 0 {
@@ -176,6 +180,9 @@ func (k *locks) leave(now time.Duration) {
 	}
 	if paused > 0 {
 		k.log.Warn("the server was paused: all leases last that much longer", "for", paused)
+	}
+	if full {
+		k.log.Warn("no room for the record of another long lease: it is refused", "most", datadir.MaxLong, "longer-than", k.disk.maxGrace)
 	}
 	for _, e := range ended {
 		k.tell(e)
@@ -283,8 +290,9 @@ func (k *locks) endDrain() {
 
 // close stops the timers, and ends a drain with whatever is still held: leases
 // that were kept over the end of their connection are forgotten, unless there is
-// a data directory.
-func (k *locks) close() {
+// a data directory. What that still has to write may take it beyond the end of
+// ctx, but not this call for more than a second.
+func (k *locks) close(ctx context.Context) {
 	k.deaths.close()
 	k.mu.Lock()
 	k.closed = true
@@ -295,8 +303,7 @@ func (k *locks) close() {
 	}
 	k.mu.Unlock()
 	if k.disk != nil {
-		k.disk.stop()
-		k.disk.dir.Close() //nolint:errcheck // what mattered of it was told before
+		within(ctx, k.disk.dir.Close) //nolint:errcheck // what mattered of it was told before
 	}
 }
 

@@ -19,6 +19,10 @@ const (
 	// StateGrace servers were restarted after an unclean stop, and grant nothing
 	// before those who held had the time to come back.
 	StateGrace State = "grace"
+	// StateStalled servers wait for the disk of their data directory. What it has
+	// to know first waits with it: the first lease of a longer TTL than those that
+	// are out, a lease longer than Config.MaxGrace, and a value. All else goes on.
+	StateStalled State = "stalled"
 	// StateDraining servers are being stopped.
 	StateDraining State = "draining"
 	// StateFailed servers cannot write to their data directory: leases are
@@ -32,21 +36,33 @@ type Status struct {
 	State State
 	// GraceEnds is the time to the end of the grace, and 0 without one.
 	GraceEnds time.Duration
+	// Stalled is for how long somebody has been waiting for the disk of the data
+	// directory, and 0 if nobody does.
+	Stalled time.Duration
 	// Durable says that there is a data directory.
 	Durable bool
 	// Err is why nothing can be written there any more.
 	Err error
 }
 
-// Serving says whether clients should be sent to the server. In the grace they
-// must: that is what it is for.
-func (s Status) Serving() bool { return s.State == StateReady || s.State == StateGrace }
+// stalledAfter is how long somebody must have been waiting for the disk before
+// the state says so: many disks take a second now and then.
+const stalledAfter = 2 * time.Second
 
-// String returns the state, with the end of the grace or what failed.
+// Serving says whether clients should be sent to the server. In the grace they
+// must: that is what it is for. While it is stalled they may as well.
+func (s Status) Serving() bool {
+	return s.State == StateReady || s.State == StateGrace || s.State == StateStalled
+}
+
+// String returns the state, with the end of the grace, what failed, or for how long
+// the disk has not answered.
 func (s Status) String() string {
 	switch {
 	case s.State == StateGrace:
 		return fmt.Sprintf("%s, for another %v", s.State, s.GraceEnds.Round(time.Millisecond))
+	case s.State == StateStalled:
+		return fmt.Sprintf("%s: the disk has not answered for %v", s.State, s.Stalled.Round(time.Millisecond))
 	case s.State == StateFailed:
 		return fmt.Sprintf("%s: %v", s.State, s.Err)
 	}
@@ -67,6 +83,7 @@ func (s *Server) Status() Status {
 		if st.Err == nil {
 			st.Err = k.disk.valuesErr()
 		}
+		st.Stalled = k.disk.stalled(k.now())
 	}
 	if end := k.table.GraceEnd(); end != 0 {
 		st.GraceEnds = end - now
@@ -78,6 +95,8 @@ func (s *Server) Status() Status {
 		st.State = StateFailed
 	case st.GraceEnds > 0:
 		st.State = StateGrace
+	case st.Stalled >= stalledAfter:
+		st.State = StateStalled
 	}
 	return st
 }

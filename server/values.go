@@ -13,6 +13,7 @@ import (
 type writing struct {
 	key   string
 	stamp datadir.ValueStamp
+	since time.Duration // when it began, as locks.now says
 }
 
 // persist begins to write a change, with the mutex held, and says whether it will
@@ -34,7 +35,7 @@ func (k *locks) persist(w session.Write) bool {
 	if _, err := d.dir.ValueDone(stamp); err != nil {
 		return false
 	}
-	d.writes = append(d.writes, writing{w.Key, stamp})
+	d.writes = append(d.writes, writing{w.Key, stamp, k.now()})
 	return true
 }
 
