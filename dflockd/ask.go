@@ -99,6 +99,7 @@ func (b *Backend) recycle(a *ask) {
 	}
 	c := &a.call
 	c.Hold, c.Ticket, c.JSON, c.Holder, c.Value = nil, nil, nil, "", nil
+	c.Request.Value = nil
 	a.left, a.overdue, a.moved, a.number, a.err, a.next, a.stamp = false, false, false, 0, nil, nil, 0
 	b.asks.Put(a)
 }

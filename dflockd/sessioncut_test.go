@@ -69,16 +69,24 @@ func (c *scissors) Read(p []byte) (int, error) {
 // requests and of the answers of a short scenario, and sometimes the second one
 // too. Nothing may be lost, nothing left
 // behind, and nobody may hold what somebody else holds.
-func TestCutsAtEveryByte(t *testing.T) {
+func TestCutsAtEveryByte(t *testing.T) { cutEverywhere(t, scenario) }
+
+// TestCutsOfValuesAtEveryByte does the same to puts, removals and joins.
+func TestCutsOfValuesAtEveryByte(t *testing.T) { cutEverywhere(t, valueScenario) }
+
+// A play is what two backends do, the first of which is cut.
+type play func(s *sessions, b, other *Backend)
+
+func cutEverywhere(t *testing.T, scene play) {
 	for _, direction := range []string{"requests", "answers"} {
 		t.Run(direction, func(t *testing.T) {
 			for at := 1; ; at++ {
-				if !cutScenario(t, direction == "requests", at, -1) {
+				if !cutScenario(t, scene, direction == "requests", at, -1) {
 					t.Logf("%d positions", at)
 					break
 				}
 				for again := 1 + at%53; again < 300; again += 53 {
-					cutScenario(t, direction == "requests", at, again)
+					cutScenario(t, scene, direction == "requests", at, again)
 				}
 				if t.Failed() {
 					t.Fatalf("position %d", at)
@@ -90,7 +98,7 @@ func TestCutsAtEveryByte(t *testing.T) {
 
 // cutScenario cuts the first connection behind byte at, and the second behind
 // byte again, and says whether the first was cut at all.
-func cutScenario(t *testing.T, requests bool, at, again int) (cut bool) {
+func cutScenario(t *testing.T, scene play, requests bool, at, again int) (cut bool) {
 	sessionBubble(t, func(s *sessions) {
 		var number atomic.Int64
 		other := s.backend()
@@ -108,7 +116,7 @@ func cutScenario(t *testing.T, requests bool, at, again int) (cut bool) {
 			}
 			return c, err
 		})
-		scenario(s, b, other)
+		scene(s, b, other)
 		s.expect(0, 0)
 		cut = number.Load() > 1
 	})
@@ -188,4 +196,68 @@ func scenario(s *sessions, b, other *Backend) {
 	release(b, hold("a", first))
 	release(b, hold("b", mine))
 	release(b, hold("c", third))
+}
+
+// valueScenario puts, joins and removes, from both sides. What a put returns must
+// be what others find: it was done once.
+func valueScenario(s *sessions, b, other *Backend) {
+	ctx := context.Background()
+	mine := stubborn(s, func() (locker.Grant, error) { return b.Acquire(ctx, lock("k")) })
+	var wg sync.WaitGroup
+	var theirs *locker.Value
+	wg.Go(func() {
+		g, v, err := other.Join(ctx, lock("k"), 0)
+		if theirs = v; v == nil {
+			s.Errorf("who joined got %v, %v", g, err)
+		}
+	})
+	synctest.Wait()
+	fence := stubborn(s, func() (uint64, error) { return b.Put(ctx, hold("k", mine), []byte("one"), 0) })
+	wg.Wait()
+	if theirs != nil && (theirs.Fence != fence || string(theirs.Data) != "one") {
+		s.Errorf("who joined got %q with the fence %d, and it was put with %d", theirs.Data, theirs.Fence, fence)
+	}
+	if v := stubborn(s, func() (locker.Value, error) { return b.Get(ctx, "k") }); v.Fence != fence {
+		s.Errorf("the value has the fence %d, and was put with %d", v.Fence, fence)
+	}
+	stubborn(s, func() (struct{}, error) { return struct{}{}, b.Remove(ctx, hold("k", mine)) })
+	if _, err := other.Get(ctx, "k"); !errors.Is(err, locker.ErrNoValue) {
+		s.Errorf("after the removal: %v", err)
+	}
+	if err := b.Release(ctx, hold("k", mine)); err != nil {
+		s.Errorf("release: %v", err)
+	}
+	joinTheirs(s, b, other)
+}
+
+// joinTheirs joins a flight that the other side leads.
+func joinTheirs(s *sessions, b, other *Backend) {
+	ctx := context.Background()
+	lead, v, err := other.Join(ctx, lock("flight"), locker.AnyAge)
+	if v != nil || err != nil {
+		s.Errorf("nobody was there before: %v, %v", v, err)
+	}
+	var wg sync.WaitGroup
+	var got *locker.Value
+	wg.Go(func() {
+		got = stubborn(s, func() (*locker.Value, error) {
+			g, v, err := b.Join(ctx, lock("flight"), locker.AnyAge) // what is there when it asks again will do
+			if err == nil && v == nil {
+				s.Errorf("there are two leaders: %v", g)
+			}
+			return v, err
+		})
+	})
+	time.Sleep(3 * time.Second) // beats
+	fence, err := other.Put(ctx, hold("flight", lead), []byte("theirs"), 0)
+	if err != nil {
+		s.Errorf("put: %v", err)
+	}
+	wg.Wait()
+	if got == nil || got.Fence != fence || string(got.Data) != "theirs" {
+		s.Errorf("who joined got %v, and it was put with the fence %d", got, fence)
+	}
+	if err := other.Release(ctx, hold("flight", lead)); err != nil {
+		s.Errorf("release: %v", err)
+	}
 }
