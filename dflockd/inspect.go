@@ -36,6 +36,7 @@ func (b *Backend) Inspect(ctx context.Context) (locker.Report, error) {
 	for _, r := range reports {
 		all.Connections += r.Connections
 		all.Keys = append(all.Keys, r.Keys...)
+		all.Servers = append(all.Servers, r.Servers...)
 	}
 	slices.SortFunc(all.Keys, func(a, b locker.KeyReport) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Key, b.Key), cmp.Compare(a.Server, b.Server))
@@ -95,6 +96,9 @@ func (s *server) report(json []byte) (locker.Report, error) {
 		return locker.Report{}, fmt.Errorf("statistics of %v: %w", s.addr, err)
 	}
 	r := locker.Report{Connections: stats.Connections}
+	if stats.State != "" {
+		r.Servers = []locker.ServerReport{{Server: s.addr.String(), State: stats.State, GraceEnds: fromSeconds(stats.GraceEndsS)}}
+	}
 	add := func(kind locker.Kind, k locker.KeyReport) {
 		k.Server, k.Kind = s.addr.String(), kind.String()
 		r.Keys = append(r.Keys, k)

@@ -238,6 +238,20 @@ type Report struct {
 	Connections int `json:"connections"`
 	// Keys lists the keys, also those that are idle.
 	Keys []KeyReport `json:"keys"`
+	// Servers says what each server does, of those that say so.
+	Servers []ServerReport `json:"servers,omitempty"`
+}
+
+// A ServerReport is what an Inspector knows of one server.
+type ServerReport struct {
+	// Server is its address, as in KeyReport.
+	Server string `json:"server"`
+	// State is "ready", or "grace" while a server that was restarted grants
+	// nothing yet, "stalled" while its disk does not answer, "draining", or
+	// "failed" when its disk takes nothing more. Others may come.
+	State string `json:"state"`
+	// GraceEnds is the time to the end of the grace.
+	GraceEnds time.Duration `json:"grace_ends_in_ns,omitempty"`
 }
 
 // A KeyReport is what an Inspector knows of one key.

@@ -113,11 +113,11 @@ func (a *app) force(ctx context.Context, o *forceOptions, key string) error {
 	if err != nil {
 		return failf(exitUsage, "%w", err)
 	}
-	return a.forced(o, key, n)
+	return a.forced(ctx, o, key, n)
 }
 
 // forced says what came of it.
-func (a *app) forced(o *forceOptions, key string, n int) error {
+func (a *app) forced(ctx context.Context, o *forceOptions, key string, n int) error {
 	switch {
 	case o.json:
 		if err := json.NewEncoder(a.stdout).Encode(forceReport{Kind: o.kind().String(), Key: key, Ended: n}); err != nil {
@@ -129,14 +129,19 @@ func (a *app) forced(o *forceOptions, key string, n int) error {
 		a.note("%s %q taken away from %d holders", o.kind(), key, n)
 	}
 	if n == 0 && !o.json {
-		return heldByNobody(o, key)
+		report, _ := a.inspect(ctx, &o.conn) //nolint:errcheck // it only says more
+		return heldByNobody(o, key, report)
 	} else if n == 0 {
 		return &exitError{code: exitFailed}
 	}
 	return nil
 }
 
-func heldByNobody(o *forceOptions, key string) error {
+func heldByNobody(o *forceOptions, key string, r locker.Report) error {
+	if grace := graceOf(r, o.kind().String(), key); grace > 0 {
+		return failf(exitFailed, "nobody holds the %s %q yet: its server was restarted, and waits another %s for those who held to come back; "+
+			"until then, whoever had it can", o.kind(), key, span(grace))
+	}
 	others := "--semaphore and --rw are for other kinds"
 	switch {
 	case o.rw:
@@ -161,7 +166,7 @@ func (a *app) confirm(ctx context.Context, o *forceOptions, key string) error {
 	case k.Holders == 0 && err != nil:
 		return err
 	case k.Holders == 0:
-		return heldByNobody(o, key)
+		return heldByNobody(o, key, report)
 	}
 	fmt.Fprintf(a.stderr, "dlock: %s. Take it away? [y/N] ", holders(&k))
 	line, err := bufio.NewReader(a.stdin).ReadString('\n')

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/signal"
 	"strconv"
@@ -184,7 +185,7 @@ func (a *app) runReported(ctx context.Context, o *runOptions, key string, argv [
 	lease, err := o.acquire(ctx, client, key, &out, signals)
 	report.Waited = time.Since(began).Seconds()
 	if err != nil {
-		return o.refused(key, err)
+		return o.refused(key, o.explained(ctx, client, key, err))
 	}
 	report.acquired(lease)
 	held := time.Now()
@@ -273,11 +274,45 @@ func (o *runOptions) request(ctx context.Context, c *distributed.Client, key str
 	return c.Acquire(ctx, key)
 }
 
+// A recoveringError is an ErrLocked of a server that was restarted and grants
+// nothing yet.
+type recoveringError struct{ ends time.Duration }
+
+func (e *recoveringError) Error() string {
+	return fmt.Sprintf("not to be had yet: the server was restarted, and grants nothing for another %s, so that those who held can come back",
+		span(e.ends))
+}
+
+func (e *recoveringError) Unwrap() error { return locker.ErrLocked }
+
+// explained returns what is known better than that somebody holds the lock, where
+// the server did not say who.
+func (o *runOptions) explained(ctx context.Context, c *distributed.Client, key string, err error) error {
+	var held *locker.HeldError
+	inspector, ok := c.Backend().(locker.Inspector)
+	if !ok || !errors.Is(err, locker.ErrLocked) || errors.As(err, &held) {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, lastTryTimeout)
+	defer cancel()
+	kind := locker.Exclusive
+	if o.limit > 0 {
+		kind = locker.Counting
+	}
+	if r, failed := inspector.Inspect(ctx); failed == nil {
+		if ends := graceOf(r, kind.String(), key); ends > 0 {
+			return &recoveringError{ends}
+		}
+	}
+	return err
+}
+
 // refused turns the error of an acquisition into the tool's.
 func (o *runOptions) refused(key string, err error) error {
 	var (
 		i    *interrupted
 		held *locker.HeldError
+		soon *recoveringError
 	)
 	switch {
 	case errors.As(err, &i):
@@ -286,6 +321,8 @@ func (o *runOptions) refused(key string, err error) error {
 		return failf(exitUsage, "%w", err)
 	case errors.As(err, &held):
 		return failf(o.code, "%q is %w", key, held)
+	case errors.As(err, &soon):
+		return failf(o.code, "%q is %w", key, soon)
 	case errors.Is(err, locker.ErrLocked):
 		return failf(o.code, "%q is %w", key, locker.ErrLocked)
 	}

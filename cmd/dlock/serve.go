@@ -32,14 +32,15 @@ SIGTERM, SIGINT and SIGHUP drain it: it grants nothing more and ends when nothin
 is held, or after --shutdown-timeout, or at once at a second signal.
 
 With --data-dir a restart loses no lock and gives none twice. A signal then ends
-it at once: what is held is written there, and the next server goes on with it.
+it at once: what is held is written there, and the next server goes on with it;
+if the disk hangs, --shutdown-timeout and a second signal end it all the same.
 After a crash the next one grants nothing until all who held had the time to come
 back and say so, --max-grace at most. Without it a restart forgets all locks, and
 numbers its fences from the wall clock on.
 
 With --http it answers GET /healthz, 200 while it runs, and GET /readyz, 200 while
-clients should be sent to it, with what it does as text: ready, grace, draining or
-failed.
+clients should be sent to it, with what it does as text: ready, grace, stalled,
+draining or failed.
 
 Times are in seconds, or have a unit, as in 1500ms; 0 is the default, but for
 --shutdown-timeout.
@@ -103,7 +104,7 @@ func (s *serveFlags) add(f *pflag.FlagSet) {
 	f.BoolVar(&c.IgnoreProcesses, "ignore-processes", c.IgnoreProcesses, "let what a dead process of this machine held run out, too")
 	f.StringVar(&c.DataDir, "data-dir", c.DataDir, "`DIR` to keep what a restart needs; none by default (DFLOCKD_DATA_DIR)")
 	f.BoolVar(&c.DataDirMustExist, "data-dir-must-exist", c.DataDirMustExist, "fail if DIR was never used: its volume is not mounted (DFLOCKD_DATA_DIR_MUST_EXIST)")
-	f.Var((*seconds)(&c.MaxGrace), "max-grace", "longest pause after a crash; a longer lease costs a write; default 60 (DFLOCKD_MAX_GRACE_S)")
+	f.Var((*seconds)(&c.MaxGrace), "max-grace", "longest time after a crash in which nothing is granted; a longer lease costs a write, and there are 16384 at most; default 60 (DFLOCKD_MAX_GRACE_S)")
 	f.StringVar(&s.http, "http", "", "`ADDRESS` for /healthz and /readyz, as in 127.0.0.1:8080; none by default")
 	f.BoolVar(&c.Debug, "debug", c.Debug, "log every connection (DFLOCKD_DEBUG)")
 }
@@ -124,6 +125,9 @@ func (s *serveFlags) resolve(f *pflag.FlagSet) error {
 		s.settings.AuthTokenFile = ""
 	case file && !token:
 		s.settings.AuthToken = ""
+	}
+	if f.Changed("data-dir") && s.settings.DataDir == "" {
+		return errors.New("--data-dir is empty: leave it out to keep nothing over a restart")
 	}
 	if p := s.settings.Port; p < 0 || p > 65535 {
 		return fmt.Errorf("--port %d: want 0 to 65535", p)
@@ -153,26 +157,20 @@ func (a *app) serve(ctx context.Context, s server.Settings, health string) error
 		level = slog.LevelDebug
 	}
 	s.Logger = slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: level}))
+	// Before the data directory is opened: to open it ends the clean stop before.
+	l, healthListener, err := listenBoth(s.Address(), health)
+	if err != nil {
+		return failf(exitFailed, "%w", err)
+	}
 	srv, err := server.New(s.Config)
 	if err != nil {
-		return usagef("%s", withFlagNames(err.Error()))
+		closeAll(l, healthListener)
+		return refusedSettings(err)
 	}
 	signals := make(chan os.Signal, 2)
 	listen(signals, ending...)
 	defer signal.Stop(signals)
-
-	l, err := net.Listen("tcp", s.Address())
-	if err != nil {
-		srv.Close()
-		return failf(exitFailed, "%w", err)
-	}
-	stopHealth, err := a.serveHealth(srv, health)
-	if err != nil {
-		l.Close()
-		srv.Close()
-		return failf(exitFailed, "%w", err)
-	}
-	defer stopHealth()
+	defer a.serveHealth(srv, healthListener)()
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()
 	fmt.Fprintf(a.stdout, "listening on %s://%s\n", scheme(s), l.Addr())
@@ -188,15 +186,42 @@ func (a *app) serve(ctx context.Context, s server.Settings, health string) error
 	return nil
 }
 
-// serveHealth answers over HTTP how the server is, if an address is given, until
-// stop is called: also during the drain.
-func (a *app) serveHealth(srv *server.Server, addr string) (stop func(), err error) {
-	if addr == "" {
-		return func() {}, nil
+// listenBoth listens for clients, and for those who watch the server if an address
+// is given for them; else that listener is nil.
+func listenBoth(addr, health string) (l, h net.Listener, err error) {
+	if l, err = net.Listen("tcp", addr); err != nil || health == "" {
+		return l, nil, err
 	}
-	l, err := net.Listen("tcp", addr)
-	if err != nil {
-		return nil, err
+	if h, err = net.Listen("tcp", health); err != nil {
+		closeAll(l)
+		return nil, nil, err
+	}
+	return l, h, nil
+}
+
+func closeAll(all ...net.Listener) {
+	for _, l := range all {
+		if l != nil {
+			l.Close()
+		}
+	}
+}
+
+// refusedSettings is the error of a server that cannot be made. One that comes of
+// something else than the settings, a file or a directory, is none of usage.
+func refusedSettings(err error) error {
+	text := withFlagNames(err.Error())
+	if errors.Unwrap(err) != nil {
+		return failf(exitUsage, "%s", text)
+	}
+	return usagef("%s", text)
+}
+
+// serveHealth answers over HTTP how the server is, if there is a listener, until
+// stop is called: also during the drain.
+func (a *app) serveHealth(srv *server.Server, l net.Listener) (stop func()) {
+	if l == nil {
+		return func() {}
 	}
 	hs := &http.Server{Handler: srv.Health(), ReadTimeout: healthTimeout, WriteTimeout: healthTimeout}
 	done := make(chan struct{})
@@ -207,7 +232,7 @@ func (a *app) serveHealth(srv *server.Server, addr string) (stop func(), err err
 		}
 	}()
 	a.note("health on http://%s/readyz", l.Addr())
-	return func() { hs.Close(); <-done }, nil
+	return func() { hs.Close(); <-done }
 }
 
 // healthTimeout bounds one request about the server's health.
@@ -230,7 +255,7 @@ func (a *app) drain(srv *server.Server, timeout time.Duration, signals <-chan os
 		select {
 		case err := <-done:
 			if err != nil {
-				a.note("ended with locks held: %v", err)
+				a.note("stopped with locks held: %v", err)
 			}
 			return
 		case <-signals:
@@ -258,7 +283,7 @@ func (s *seconds) Set(text string) error {
 		d, err = time.ParseDuration(text + "s")
 	}
 	if err != nil || d < 0 {
-		return errors.New("want a number of seconds, 0 or more")
+		return errors.New("want a number of seconds from 0 to 9223372036, or a time with a unit as in 1500ms")
 	}
 	*s = seconds(d)
 	return nil

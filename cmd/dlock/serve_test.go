@@ -154,7 +154,7 @@ func TestServeEndsAtOnceAtASecondSignal(t *testing.T) {
 	p.expect("holds")
 	srv.kill(syscall.SIGTERM)
 	srv.kill(syscall.SIGINT)
-	if says := srv.want(0); !strings.Contains(says, "ended with locks held") {
+	if says := srv.want(0); !strings.Contains(says, "stopped with locks held") {
 		t.Errorf("says %q", says)
 	}
 	p.want(exitLost)

@@ -31,7 +31,8 @@ func (a *app) statsCommand() *cobra.Command {
 OWNER is what a lock's holder calls itself, which is host/pid/program unless it
 chose otherwise, else the number of its connection at its server. HELD is for how
 long it has had the lock, LEFT what is left of the lease unless it is renewed,
-and IDLE the time since the last holder.
+and IDLE the time since the last holder. Below it says which servers are not ready:
+those that were restarted and grant nothing yet, and those whose disk has failed.
 
 Exit code: 0, or 125 on bad usage or if a server could not be reached; what the
 others know is printed all the same.`,
@@ -39,7 +40,7 @@ others know is printed all the same.`,
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			report, err := a.inspect(cmd.Context(), &conn)
-			if err != nil && len(report.Keys) == 0 {
+			if err != nil && len(report.Keys)+len(report.Servers) == 0 {
 				return err
 			}
 			return cmp.Or(printReport(a.stdout, report, asJSON), err)
@@ -89,6 +90,41 @@ func printReport(w *os.File, r locker.Report, asJSON bool) error {
 	return nil
 }
 
+// states says what those servers do that are not simply ready.
+func states(r locker.Report) []string {
+	var all []string
+	for _, s := range r.Servers {
+		switch s.State {
+		case "ready":
+		case "grace":
+			all = append(all, fmt.Sprintf("%s was restarted: nothing is granted for another %s, so that those who held can come back",
+				s.Server, span(s.GraceEnds)))
+		case "stalled":
+			all = append(all, s.Server+" waits for its disk, which does not answer")
+		case "failed":
+			all = append(all, s.Server+" has failed: its disk takes nothing more")
+		default:
+			all = append(all, s.Server+" is "+s.State)
+		}
+	}
+	return all
+}
+
+// graceOf says how long nobody is granted a key that nobody holds, because a server
+// was restarted; 0 is not at all.
+func graceOf(r locker.Report, kind, key string) time.Duration {
+	var longest time.Duration
+	for _, s := range r.Servers {
+		longest = max(longest, s.GraceEnds)
+	}
+	for _, k := range r.Keys {
+		if k.Kind == kind && k.Key == key && k.Holders > 0 {
+			return 0
+		}
+	}
+	return longest
+}
+
 func printTable(w io.Writer, r locker.Report) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "KIND\tKEY\tHOLDERS\tLIMIT\tWAITERS\tOWNER\tHELD\tLEFT\tIDLE\tSERVER")
@@ -98,6 +134,11 @@ func printTable(w io.Writer, r locker.Report) error {
 	}
 	if err := t.Flush(); err != nil {
 		return err
+	}
+	for _, s := range states(r) {
+		if _, err := fmt.Fprintln(w, s); err != nil {
+			return err
+		}
 	}
 	_, err := fmt.Fprintf(w, "keys: %d, connections: %d\n", len(r.Keys), r.Connections)
 	return err
