@@ -72,14 +72,15 @@ func Update(ctx context.Context, s Store, key string, fence uint64, f func(old [
 		backoff.WithMaxInterval(100*time.Millisecond),
 		backoff.WithMaxElapsedTime(0),
 	)
+	overtaken := false // at the latest attempt: what f returns can be anything, the context's error too
 	err := backoff.Retry(func() error {
 		err := try(ctx, s, key, fence, f)
-		if err != nil && !errors.Is(err, errOvertaken) {
+		if overtaken = err == errOvertaken; err != nil && !overtaken { //nolint:errorlint // the bare one, of try
 			return backoff.Permanent(err)
 		}
 		return err
 	}, backoff.WithContext(pauses, ctx))
-	if errors.Is(err, errOvertaken) || err != nil && err == ctx.Err() { //nolint:errorlint // the bare one, of Retry
+	if err != nil && overtaken {
 		return failed(key, "update", fmt.Errorf("%w: %w", errOvertaken, context.Cause(ctx)))
 	}
 	return err

@@ -149,3 +149,16 @@ func TestFenceOf(t *testing.T) {
 type untrue struct{ hold }
 
 func (u untrue) Fence() (uint64, bool) { return u.fence, false }
+
+// TestUpdateReturnsTheErrorOfItsFunction has a function that gives up with its
+// context: nobody overtook it.
+func TestUpdateReturnsTheErrorOfItsFunction(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	err := Update(ctx, new(Memory), "a", 7, func([]byte) ([]byte, error) {
+		cancel()
+		return nil, ctx.Err()
+	})
+	if err != context.Canceled { //nolint:errorlint // as it is
+		t.Errorf("the error is %v", err)
+	}
+}

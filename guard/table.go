@@ -3,6 +3,7 @@ package guard
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"math"
 	"regexp"
@@ -71,6 +72,9 @@ func (t Table) Check(ctx context.Context, tx *sql.Tx, key string, fence uint64) 
 	}
 	if fence > math.MaxInt64 {
 		return fmt.Errorf("guard: %q: fence %d: must be at most %d to fit into a bigint", key, fence, int64(math.MaxInt64))
+	}
+	if tx == nil {
+		return failed(key, "check in "+t.Dialect.String(), errors.New("the transaction is nil: give the one that the check protects"))
 	}
 	seen, err := t.raise(ctx, tx, key, int64(fence))
 	if err != nil {

@@ -99,3 +99,10 @@ func TestErrorsOfTheDatabaseComeBack(t *testing.T) {
 		t.Errorf("the error is %v", err)
 	}
 }
+
+func TestNilTransaction(t *testing.T) {
+	err := Table{}.Check(t.Context(), nil, "a", 7)
+	if err == nil || !strings.Contains(err.Error(), "the transaction is nil") {
+		t.Errorf("the error is %v", err)
+	}
+}
