@@ -46,7 +46,7 @@ func (a *app) rootCommand() *cobra.Command {
 	root.SetIn(a.stdin)
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
-	root.AddCommand(a.demoCommand(), a.serveCommand(), a.runCommand(), a.statsCommand(), a.forceCommand(), a.benchCommand(), a.workerCommand(), a.benchServerCommand())
+	root.AddCommand(a.demoCommand(), a.serveCommand(), a.runCommand(), a.onceCommand(), a.statsCommand(), a.forceCommand(), a.benchCommand(), a.workerCommand(), a.benchServerCommand())
 	return root
 }
 

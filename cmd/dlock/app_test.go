@@ -19,7 +19,7 @@ func TestAppWithoutAVerb(t *testing.T) {
 
 func TestAppHelp(t *testing.T) {
 	out := call(t, toolEnv(), "--help")
-	for _, verb := range []string{"bench", "demo", "force", "run", "serve", "stats"} {
+	for _, verb := range []string{"bench", "demo", "force", "once", "run", "serve", "stats"} {
 		if !strings.Contains(out.stdout, "\n  "+verb+" ") {
 			t.Errorf("no %s in the help:\n%s", verb, out.stdout)
 		}

@@ -5,6 +5,7 @@
 //	dlock demo                             real processes, real faults, a verdict on each promise
 //	dlock serve --port 6388                a lock server that speaks dflockd's protocol
 //	dlock run backup -- ./backup.sh        the command, while nobody else holds "backup"
+//	dlock once migrate -- ./migrate        the command, unless it succeeded before, wherever that was
 //	dlock stats                            who holds and who waits
 //	dlock force backup                     take "backup" away from whoever holds it
 //	dlock bench                            what locks cost on this machine

@@ -31,32 +31,37 @@ type runReport struct {
 
 // openReport finds out where the report goes before anything is locked.
 func (a *app) openReport(o *runOptions, key string) (*runReport, error) {
-	r := &runReport{Key: key, Limit: o.limit}
-	if o.json == "" {
-		return r, nil
+	to, err := a.openDescriptor(o.json)
+	if err != nil {
+		return nil, err
 	}
-	fd, err := strconv.Atoi(o.json)
+	return &runReport{Key: key, Limit: o.limit, to: to}, nil
+}
+
+// openDescriptor returns what --json=FD names, and nil if it is not given.
+func (a *app) openDescriptor(text string) (io.Writer, error) {
+	if text == "" {
+		return nil, nil
+	}
+	fd, err := strconv.Atoi(text)
 	if err != nil || fd < 1 {
-		return nil, usagef("--json=%s: want the number of a file descriptor", o.json)
+		return nil, usagef("--json=%s: want the number of a file descriptor", text)
 	}
 	switch fd {
 	case 1:
-		r.to = a.stdout
+		return a.stdout, nil
 	case 2:
-		r.to = a.stderr
-	default:
-		// What this process opened itself is close-on-exec, what it inherited
-		// cannot be.
-		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
-		if err != nil || flags&unix.FD_CLOEXEC != 0 {
-			return nil, usagef("--json=%d: no such descriptor was given to dlock", fd)
-		}
-		// The command must not have it: whoever reads the report waits for
-		// its end.
-		syscall.CloseOnExec(fd)
-		r.to = os.NewFile(uintptr(fd), "descriptor "+o.json)
+		return a.stderr, nil
 	}
-	return r, nil
+	// What this process opened itself is close-on-exec, what it inherited cannot
+	// be.
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+	if err != nil || flags&unix.FD_CLOEXEC != 0 {
+		return nil, usagef("--json=%d: no such descriptor was given to dlock", fd)
+	}
+	// The command must not have it: whoever reads the report waits for its end.
+	syscall.CloseOnExec(fd)
+	return os.NewFile(uintptr(fd), "descriptor "+text), nil
 }
 
 func (r *runReport) acquired(l *distributed.Lease) {
@@ -77,10 +82,15 @@ func (r *runReport) ended(o supervise.Outcome) {
 
 // write prints the report of a run that ended with this code and error.
 func (r *runReport) write(code int, err error) {
+	r.close(code, err)
+	_ = json.NewEncoder(r.to).Encode(r) // nobody is left to be told
+}
+
+// close notes how the run ended.
+func (r *runReport) close(code int, err error) {
 	r.ExitCode = code
 	var exit *exitError
 	if errors.As(err, &exit) && exit.err != nil && r.Lost == "" {
 		r.Error = exit.err.Error()
 	}
-	_ = json.NewEncoder(r.to).Encode(r) // nobody is left to be told
 }
