@@ -257,3 +257,20 @@ func TestDataDirMustExist(t *testing.T) {
 	start(t, server.Config{DataDir: dir}).Close()
 	start(t, server.Config{DataDir: dir, DataDirMustExist: true}).Close()
 }
+
+func TestRepairsAreLogged(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	start(t, server.Config{DataDir: dir}).Close()
+	for _, name := range []string{"", "state-a", "state-b", "identity"} {
+		if name != "" {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte("rubbish"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var log bytes.Buffer
+		start(t, server.Config{DataDir: dir, Logger: slog.New(slog.NewTextHandler(&log, nil))}).Close()
+		if s := log.String(); strings.Contains(s, "level=WARN") != (name != "") || !strings.Contains(s, name) {
+			t.Errorf("of a damaged %q the log says %s", name, s)
+		}
+	}
+}

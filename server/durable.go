@@ -75,6 +75,10 @@ func openDisk(cfg *Config, changed, valuesChanged func()) (*disk, error) {
 func (d *disk) tell(log *slog.Logger, restored, values int) {
 	log.Info("data directory opened", "starts", d.found.Boot+1, "clean", d.found.Clean || d.found.Boot == 0,
 		"grace", d.found.Grace, "restored", restored, "values", values)
+	for _, what := range d.found.Repaired {
+		log.Warn("a damaged file of the data directory was written again from the others: after a power cut that is nothing, else look at the disk",
+			"file", what)
+	}
 	if d.found.SetBack > time.Second {
 		log.Warn("the wall clock was set back; fences go on growing", "by", d.found.SetBack)
 	}

@@ -85,6 +85,10 @@ type Found struct {
 	// SetBack is by how much the wall clock is behind what the last server
 	// saw. It does no harm here, but somebody may want to know.
 	SetBack time.Duration
+	// Repaired says which files were damaged and have been written again from
+	// what the others say: a power cut can do that to one slot, anything more
+	// comes of a bad disk.
+	Repaired []string
 	// Values are the values that are on disk, in the order of their keys, but
 	// for those that expired: by the wall clock, even if it was set. Their
 	// fences are not above Fence.
@@ -142,7 +146,7 @@ func Open(path string, opts Options) (*Dir, error) {
 	}
 	d := &Dir{
 		opts: opts, began: time.Now(), store: st,
-		found: Found{State: *found, Fence: lim.firstFence(found, wall), SetBack: time.Duration(max(found.Wall-wall, 0)), Values: values},
+		found: Found{State: *found, Fence: lim.firstFence(found, wall), SetBack: time.Duration(max(found.Wall-wall, 0)), Repaired: st.repaired, Values: values},
 		wake:  make(chan struct{}, 1), ended: make(chan struct{}), changed: make(chan struct{}),
 		ledger: newLedger(lim, found, &began),
 	}

@@ -99,6 +99,20 @@ func damaged(path, name string, what error, do string) error {
 	return &DamagedError{File: filepath.Join(path, name), What: what.Error(), Do: do}
 }
 
+// repairs says which files settle writes again because they are damaged, and how.
+func (fl *files) repairs(path string) []string {
+	var all []string
+	for i, name := range slotNames {
+		if fl.there[i] && fl.slots[i] == nil {
+			all = append(all, fmt.Sprintf("%s %v", filepath.Join(path, name), fl.bad[i]))
+		}
+	}
+	if fl.idBad {
+		all = append(all, filepath.Join(path, identityName)+" was damaged")
+	}
+	return all
+}
+
 // unsettled returns the slots that have to be written again before both are equal
 // and on disk, in the order in which that is safe. A slot may be whole in memory
 // and not on disk if its sync failed and the directory was opened again without a

@@ -27,6 +27,7 @@ type store struct {
 	generation uint64 // of the newest slot
 	slots      [2]File
 	lock       io.Closer
+	repaired   []string // what was damaged and could be written again
 	faults     faults
 }
 
@@ -206,6 +207,7 @@ func (st *store) write(f File, b []byte) error {
 // beginning with the one that may not be: see doc.go.
 func (st *store) settle(fl *files, newest *slot, wall int64) error {
 	st.id, st.generation = newest.id, newest.generation
+	st.repaired = fl.repairs(st.path)
 	for i, name := range slotNames {
 		var err error
 		if st.slots[i], err = st.fs.Open(st.file(name), false); err != nil {
