@@ -35,7 +35,7 @@ func TestCutClients(t *testing.T) {
 		lanes[i], proxies[i] = i, proxy.Start(t, c.server.Addr)
 	}
 	began := time.Now()
-	each(c.rig, lanes, func(i int) error { return c.disturb(proxies[i], i%2 == 0, i%4 >= 2) })
+	each(c.rig, lanes, func(i int) error { return c.disturb(proxies[i], i%2 == 0) })
 	took := time.Since(began)
 	close(c.lasting)
 	var players []*player
@@ -69,13 +69,10 @@ type cutting struct {
 	lasting                    chan *player // the workers that were not killed at last
 }
 
-func (c *cutting) disturb(p *proxy.Proxy, proof, hasty bool) error {
+func (c *cutting) disturb(p *proxy.Proxy, proof bool) error {
 	args := workerArgs{
 		URL: urlOf(p.Addr(), proof), TTL: cutTTL, Keys: keysOf("cut", cutKeys), Lanes: cutGoroutines, Random: true,
 		HoldMin: time.Millisecond, HoldMax: 100 * time.Millisecond, Pause: 20 * time.Millisecond, Store: c.store.addr(),
-	}
-	if hasty { // it gives up while it is cut off, too
-		args.Patience = cutTTL
 	}
 	w, err := c.start(args)
 	if err != nil {

@@ -169,7 +169,7 @@ func (m *mutant) hunt(t *testing.T, root, dir string) (by string, attempt int, e
 
 func (m *mutant) campaign(t *testing.T, binary string) (string, error) {
 	run := "^" + strings.ReplaceAll(m.run, "/", "$/^")
-	args := append([]string{"-test.run", run, "-test.timeout", "150s", "-limit", "40s"}, m.args...)
+	args := append([]string{"-test.run", run, "-test.timeout", "150s", "-limit", "20s"}, m.args...)
 	out, err := exec.CommandContext(t.Context(), binary, args...).CombinedOutput()
 	return string(out), err
 }

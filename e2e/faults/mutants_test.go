@@ -34,8 +34,11 @@ var claimsAll = []edit{{"internal/session/claim.go", "		c.send(now, call)\n	}\n"
 	}
 `}}
 
+// manyCuts are enough for some to hit holders: the keys are mostly waited for.
+var manyCuts = []string{"-disturbances", "400", "-limit", "60s"}
+
 // manyRestarts are enough for a release to be on its way at one of them.
-var manyRestarts = []string{"-restarts", "6", "-restart-ms", "1000"}
+var manyRestarts = []string{"-restarts", "6", "-restart-ms", "1000", "-limit", "40s"}
 
 // mutants are bugs that lock services have had, and must not have here.
 var mutants = []mutant{
@@ -90,7 +93,7 @@ var mutants = []mutant{
 		name: "release by key alone",
 		bug: []edit{{"internal/table/hold.go",
 			"	if l == nil {\n		return t.releasePast(k, key, tok)",
-			"	if e := t.keys[k][string(key)]; l == nil && e != nil {\n		l = e.holders.first\n	}\n	if l == nil {\n		return t.releasePast(k, key, tok)"}},
+			"	if e := t.keys[k].get(key); l == nil && e != nil {\n		l = e.holders.first\n	}\n	if l == nil {\n		return t.releasePast(k, key, tok)"}},
 		run:   stopped,
 		kinds: []string{"overlap"},
 	},
@@ -116,12 +119,14 @@ var mutants = []mutant{
 		name:  "the end of a connection frees what its session holds",
 		bug:   []edit{{"internal/session/server.go", "if x.releaseOnClose {", "if true {"}},
 		run:   cut,
+		args:  manyCuts,
 		kinds: []string{"overlap"},
 	},
 	{
 		name:  "the end of a connection is taken for a proof of death",
 		bug:   []edit{{"server/session.go", "	f.locks.deaths.disconnected(", "	if f.watch != nil {\n		f.locks.sessions.Died(now, f.id)\n	}\n	f.locks.deaths.disconnected("}},
 		run:   cut,
+		args:  manyCuts,
 		kinds: []string{"overlap"},
 	},
 	{
@@ -168,8 +173,11 @@ var mutants = []mutant{
 		kinds: []string{"fence"},
 	},
 	{
-		name:  "what is damaged is taken for empty",
-		bug:   []edit{{"internal/datadir/store.go", "	if files.firstUse(st.faults) {", "	if files.slots == [2]*slot{} || files.firstUse(st.faults) {"}},
+		name: "what is damaged is taken for empty",
+		bug: []edit{
+			{"internal/datadir/store.go", "	if files.firstUse(st.faults) {", "	if files.slots == [2]*slot{} || files.firstUse(st.faults) {"},
+			{"internal/datadir/valuerecord.go", "	switch {\n	case h.id != to:\n", "	switch {\n	case h.id != to:\n		*h = valuesHead{id: to}\n		return nil\n	case h.id != to:\n"},
+		},
 		run:   damaged,
 		kinds: []string{"damage"},
 	},
