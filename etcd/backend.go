@@ -56,7 +56,8 @@ type Backend struct {
 	private map[*lease]struct{}      // guarded by mu
 	entries map[uint64]*entry        // by name, all that are not over; guarded by mu
 	queues  map[subject]*queue       // that somebody here waits in; guarded by mu
-	hub     hub                      // guarded by mu
+	hub     hub                      // of deletions; guarded by mu
+	warner  hub                      // of revocations; guarded by mu
 	shelves map[string]*shelf        // that somebody here waits at; guarded by mu
 	reader  hub                      // of what is published; guarded by mu
 }
@@ -189,6 +190,9 @@ func (b *Backend) await(ctx context.Context, e *entry, ready <-chan struct{}) (l
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
+	case e.state == over && errors.Is(e.err, locker.ErrLost):
+		// Nobody believed in it yet: an outage, not a loss.
+		return locker.Grant{}, fmt.Errorf("%w: the grant was lost on its way: %v", locker.ErrUnavailable, e.err)
 	case e.state == over:
 		return locker.Grant{}, e.err
 	case b.life.Err() != nil:

@@ -18,6 +18,7 @@
 //	distributed/l/KEY NAME   of a lock           weight limit asked holder
 //	distributed/s/KEY NAME   of a semaphore      weight limit asked holder
 //	distributed/v/KEY        what was published  put data
+//	distributed/x/NAME       that a hold was revoked
 //
 // NAME is 16 hexadecimal digits, at random. Between it and KEY is a space, since
 // no key may contain one: a slash would make the range of "a" include "a/b".
@@ -53,17 +54,20 @@
 // # Waiting
 //
 // Those who wait share one standing watch for deletions below the prefix, which is
-// there before it is needed. So a hand-over is one transaction of the holder and
-// one event. (It costs that each client that holds or waits hears of every release
-// below its prefix: give programs that have nothing to do with each other prefixes
-// of their own.) What is known of the queue of a key is a state machine of its own,
-// of answers, deletions and gaps; after a gap, because etcd has compacted what a
-// broken watch missed, it asks again. A watch that is silent is asked for a sign of
-// life, and begun anew at another member if there is none. A client that holds and
-// waits for nothing ends its watch after a while.
+// there before it is needed, but for the first wait after a while. So a hand-over is
+// one transaction of the holder and one event. What is known of the queue of a key is
+// a state machine of its own, of answers, deletions and gaps; after a gap, because
+// etcd has compacted what a broken watch missed, it asks again. A watch that is silent
+// is asked for a sign of life, and begun anew at another member if there is none. When
+// nobody waits any more the watch ends after a while: each client that waits hears of
+// every release below its prefix, so that those who only hold should not have to pay
+// for it. (Give programs that have nothing to do with each other prefixes of their
+// own.)
 //
-// The watch also tells of keys that were deleted under their holders: by
-// [Backend.Force] or by hand. They lose the lease with [locker.ErrRevoked].
+// Who holds hears of [Backend.Force] by another watch, of keys that say so: nothing
+// comes over it otherwise. A key that was deleted by hand is missed after the next
+// renewal of the lease, a third of the TTL later, when some of the holds, a hundred at
+// random, are looked for. Either way the lease is lost with [locker.ErrRevoked].
 //
 // # Batches
 //

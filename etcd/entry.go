@@ -124,7 +124,7 @@ func (b *Backend) newEntry(ctx context.Context, req *locker.Request, w *wait) (*
 		return nil, locker.ErrClosed
 	}
 	b.entries[e.name] = e
-	b.hearLocked(&b.hub, b.hearDeletions)
+	b.hearLocked(&b.warner, b.hearRevocations)
 	return e, nil
 }
 
@@ -176,7 +176,8 @@ func (b *Backend) enter(ctx context.Context, req *locker.Request, w *wait) (*ent
 		b.queues[e.subject] = q
 	}
 	q.users++
-	w.queue, w.question = q, q.line.ask(false)
+	// Who heard of no deletions meanwhile knows too many.
+	w.queue, w.question = q, q.line.ask(b.hub.from == 0 || q.line.base < b.hub.from)
 	if w.joiner != nil {
 		b.hearLocked(&b.reader, b.hearValues)
 		b.shelfLocked(e)
@@ -240,6 +241,7 @@ func (b *Backend) queueUpLocked(e *entry) {
 	q.waiting = slices.Insert(q.waiting, i, e)
 	if !q.line.fits(e.name) {
 		e.lease.toilLocked()
+		b.hearLocked(&b.hub, b.hearDeletions)
 	}
 }
 

@@ -70,10 +70,10 @@ func TestSmallTTLIsReported(t *testing.T) {
 	}
 }
 
-// TestDeletedByHand: who holds is told at once, who waits queues again.
+// TestDeletedByHand: who holds is told with the next renewal, who waits queues again.
 func TestDeletedByHand(t *testing.T) {
 	s := startEtcd(t)
-	ctl, c, b := s.etcdctl(), s.locker(silent), s.opened()
+	ctl, c, b := s.etcdctl(), s.locker(silent, locker.WithTTL(3*time.Second)), s.opened()
 	l, err := c.Acquire(t.Context(), "k")
 	must(t, err)
 	lost := l.Lost()
@@ -97,7 +97,7 @@ func TestDeletedByHand(t *testing.T) {
 // gets another.
 func TestLeaseRevokedByHand(t *testing.T) {
 	s := startEtcd(t)
-	ctl, c := s.etcdctl(), s.locker(silent)
+	ctl, c := s.etcdctl(), s.locker(silent, locker.WithTTL(3*time.Second))
 	l, err := c.Acquire(t.Context(), "k")
 	must(t, err)
 	r, err := ctl.Leases(t.Context())
@@ -268,7 +268,7 @@ func TestIdleBackend(t *testing.T) {
 	must(t, l.Release(t.Context()))
 	eventually(t, "lease and watch end", func() bool {
 		b.mu.Lock()
-		running := b.hub.running
+		running := b.hub.running || b.warner.running
 		b.mu.Unlock()
 		return !running && leases(t, ctl) == 0
 	})

@@ -3,6 +3,7 @@ package etcd
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -191,9 +192,76 @@ func (b *Backend) hearDeletions() {
 			}
 		},
 		verify: b.verify,
+		needed: func() bool {
+			for _, q := range b.queues {
+				if len(q.waiting) > 0 {
+					return true
+				}
+			}
+			return false
+		},
+	}
+	e.listen()
+}
+
+// hearRevocations listens for what Force says to those whose holds it ends.
+func (b *Backend) hearRevocations() {
+	from, to := b.keys.revocations()
+	e := &ear{
+		b: b, hub: &b.warner, from: from, to: to, filter: clientv3.WithFilterDelete(),
+		heard: func(events []*clientv3.Event) {
+			var after aftermath
+			defer after.run()
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			for _, ev := range events {
+				name, err := strconv.ParseUint(string(ev.Kv.Key[len(from):]), 16, 64)
+				if e := b.entries[name]; e != nil && err == nil {
+					b.goneLocked(e, fmt.Errorf("%w: by force", locker.ErrRevoked), &after)
+				}
+			}
+		},
+		up:     func() {},
+		gap:    func() {},
+		verify: b.verify,
 		needed: func() bool { return len(b.entries) > 0 },
 	}
 	e.listen()
+}
+
+// checked is how many holds of a lease are looked for after each of its renewals.
+const checked = 100
+
+// checkHolds looks whether the keys of some holds, chosen at random, are still
+// there: nobody tells of those that are deleted by hand.
+func (b *Backend) checkHolds(ctx context.Context, l *lease) {
+	var some []*entry
+	var ops []clientv3.Op
+	b.mu.Lock()
+	for _, e := range b.entries {
+		if e.lease == l && e.state == holding && len(some) < checked {
+			some = append(some, e)
+			ops = append(ops, clientv3.OpGet(b.keys.entry(e.subject, e.name), clientv3.WithKeysOnly()))
+		}
+	}
+	b.mu.Unlock()
+	if len(ops) == 0 {
+		return
+	}
+	answers, _, err := b.do(ctx, ops...)
+	if err != nil {
+		return // the next renewal will tell
+	}
+	var after aftermath
+	defer after.run()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i, e := range some {
+		kvs := answers[i].GetResponseRange().Kvs
+		if e.state == holding && (len(kvs) == 0 || kvs[0].CreateRevision != e.rev) {
+			b.goneLocked(e, l.deletion(), &after)
+		}
+	}
 }
 
 func (b *Backend) heardDeletions(events []*clientv3.Event) {

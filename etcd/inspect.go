@@ -66,8 +66,9 @@ func keyReport(s subject, rows []row, now time.Time) locker.KeyReport {
 	return k
 }
 
-// Force implements locker.Forcer: it deletes the keys of all who hold. Who releases
-// at the same time is not counted, and who is let in then is left alone.
+// Force implements locker.Forcer: it deletes the keys of all who hold, and tells them
+// so, by keys that go with a lease of this Backend. Who releases at the same time is
+// not counted, and who is let in then is left alone.
 func (b *Backend) Force(ctx context.Context, kind locker.Kind, key string) (int, error) {
 	if err := locker.CheckKey(key); err != nil {
 		return 0, err
@@ -79,18 +80,26 @@ func (b *Backend) Force(ctx context.Context, kind locker.Kind, key string) (int,
 	}
 	members := b.members(r.Kvs)
 	slices.SortFunc(members, func(a, b member) int { return cmp.Compare(a.rev, b.rev) })
+	if len(members) == 0 {
+		return 0, nil
+	}
+	l, err := b.take(ctx, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer l.leave()
 	forced := 0
-	for some := range slices.Chunk(members[:holders(members)], maxOps) {
+	for some := range slices.Chunk(members[:holders(members)], maxOps/2) {
 		var ops []clientv3.Op
 		for _, m := range some {
-			ops = append(ops, clientv3.OpDelete(b.keys.entry(s, m.name)))
+			ops = append(ops, clientv3.OpDelete(b.keys.entry(s, m.name)), clientv3.OpPut(b.keys.revoked(m.name), "", clientv3.WithLease(l.id)))
 		}
 		answers, _, err := b.do(ctx, ops...)
 		if err != nil {
 			return forced, err
 		}
-		for _, a := range answers {
-			forced += int(a.GetResponseDeleteRange().Deleted)
+		for i := range some {
+			forced += int(answers[2*i].GetResponseDeleteRange().Deleted)
 		}
 	}
 	return forced, nil

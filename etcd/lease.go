@@ -215,6 +215,7 @@ func (l *lease) keep(ctx context.Context) {
 		if now := l.b.now(); now >= next {
 			switch err := l.renew(ctx); {
 			case err == nil:
+				l.check(ctx)
 				next = l.next()
 			case errors.Is(err, locker.ErrLost):
 				return
@@ -223,6 +224,13 @@ func (l *lease) keep(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// check looks for the keys of its holds.
+func (l *lease) check(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, l.term/attemptDivisor)
+	defer cancel()
+	l.b.checkHolds(ctx, l)
 }
 
 // next is the instant of the next renewal.

@@ -27,11 +27,17 @@ type server struct {
 // startEtcd starts an etcd that is stopped when the test ends.
 func startEtcd(t testing.TB) *server {
 	t.Helper()
+	return startEtcdWith(t, func(cfg *embed.Config) { cfg.UnsafeNoFsync = true })
+}
+
+// startEtcdWith starts one with settings of its own.
+func startEtcdWith(t testing.TB, set func(*embed.Config)) *server {
+	t.Helper()
 	cfg := embed.NewConfig()
 	cfg.Dir = t.TempDir()
 	cfg.LogLevel = "panic"
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
-	cfg.UnsafeNoFsync = true
+	set(cfg)
 	anywhere := []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
 	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = anywhere, anywhere
 	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = anywhere, anywhere

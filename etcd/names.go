@@ -58,6 +58,14 @@ func (k keys) value(key string) string { return k.prefix + "v/" + key }
 // values is the range of the keys of what is published.
 func (k keys) values() (from, to string) { return k.prefix + "v/", k.prefix + "v0" }
 
+// revoked is the key that says that a hold was revoked.
+func (k keys) revoked(name uint64) string {
+	return string(appendName([]byte(k.prefix+"x/"), name))
+}
+
+// revocations is the range of those.
+func (k keys) revocations() (from, to string) { return k.prefix + "x/", k.prefix + "x0" }
+
 // nameDigits is the length of a name.
 const nameDigits = 16
 

@@ -174,6 +174,14 @@ func (s *sender) transact(batch []*op) ([]*pb.ResponseOp, int64, error) {
 	}
 	ctx, cancel := context.WithTimeout(s.b.life, requestTimeout)
 	defer cancel()
+	if len(ops) == 1 && ops[0].IsTxn() { // no need to nest it
+		r, err := c.Do(ctx, ops[0])
+		if err != nil {
+			return nil, 0, err
+		}
+		t := (*pb.TxnResponse)(r.Txn())
+		return []*pb.ResponseOp{{Response: &pb.ResponseOp_ResponseTxn{ResponseTxn: t}}}, t.Header.Revision, nil
+	}
 	r, err := c.Txn(ctx).Then(ops...).Commit()
 	if err != nil {
 		return nil, 0, err
