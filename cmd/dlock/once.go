@@ -242,24 +242,26 @@ func (a *app) onceReported(ctx context.Context, o *onceOptions, key string, argv
 		report.Waited = time.Since(began).Seconds()
 	}
 	if errors.Is(err, locker.ErrLocked) && !report.Acquired && wait.Err() == nil {
-		err = o.inTheWay(ctx, client, key, err)
+		err = o.inTheWay(ctx, client, key, &out, err)
 	}
 	return o.verdict(key, argv[0], err, report)
 }
 
-// inTheWay finds out who made a wait last too long: a wait that ends by itself
-// does not hear of that.
-func (o *onceOptions) inTheWay(ctx context.Context, c *distributed.Client, key string, waited error) error {
+// inTheWay finds out who made a wait last too long: one that ends by itself does not
+// hear of that. After an outage the answer may also be that nobody can be reached,
+// as with lastTry.
+func (o *onceOptions) inTheWay(ctx context.Context, c *distributed.Client, key string, out *outages, waited error) error {
 	ctx, cancel := context.WithTimeout(ctx, lastTryTimeout)
 	defer cancel()
 	lease, err := c.TryAcquire(ctx, once.Prefix+key)
-	if err == nil {
+	switch {
+	case err == nil:
 		_ = lease.ReleaseWithin(0) // it was let go just now, and our time is over
-	}
-	if err == nil || !errors.Is(err, locker.ErrLocked) {
 		return waited
+	case errors.Is(err, locker.ErrLocked) || out.any.Load():
+		return err
 	}
-	return err
+	return waited
 }
 
 // verdict turns the error of a Once into the tool's.
