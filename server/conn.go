@@ -20,10 +20,11 @@ const (
 	// keepOut is the largest answer buffer that is kept: a report can be large.
 	keepOut = 2 * flushAt
 	// Those whose connection the server closes may still be sending. Closing
-	// at once would reset the connection, and they would never read why. So it
-	// waits, but not for long.
+	// at once would reset the connection, and they would never read why, nor the
+	// answers before it: at a stop, grants that nobody hears of. So it waits, but
+	// not for long.
 	lingerTime  = 250 * time.Millisecond
-	lingerBytes = 256 << 10
+	lingerBytes = 4 << 20
 )
 
 // What ends a connection, beside the errors of the network.
