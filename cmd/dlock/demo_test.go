@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -138,7 +139,7 @@ func TestDemo(t *testing.T) {
 	for range len(demo.Rows) + 4 { // a table, its head, and what frames it
 		last = p.line()
 	}
-	if !strings.HasPrefix(last, "7 of 7 hold, with ") {
+	if !strings.HasPrefix(last, fmt.Sprintf("%d of %[1]d hold, with ", len(demo.Rows))) {
 		t.Errorf("ends with %q", last)
 	}
 }
@@ -190,7 +191,7 @@ func TestDemoWhoseReaderLeaves(t *testing.T) {
 func TestDemoKilled(t *testing.T) {
 	env, dir := demoEnv(t)
 	p := start(t, env, "demo")
-	for p.line() != "6/7  SIGSTOP: "+demo.Rows[5].Claim { // which has a worker stopped
+	for p.line() != fmt.Sprintf("6/%d  SIGSTOP: %s", len(demo.Rows), demo.Rows[5].Claim) { // which has a worker stopped
 	}
 	p.kill(syscall.SIGKILL)
 	p.wait()

@@ -69,7 +69,7 @@ func TestDemoOnATerminal(t *testing.T) {
 		env, dir := demoEnv(t)
 		console := ptytest.Open(t, append(env, "TERM=xterm", "NO_COLOR="+c.noColor), os.Args[0], "demo")
 		printed, code := console.Exit()
-		if code != 0 || !strings.Contains(printed, "7 of 7 hold") || !strings.Contains(printed, erase) {
+		if code != 0 || !strings.Contains(printed, "11 of 11 hold") || !strings.Contains(printed, erase) {
 			t.Errorf("exit code %d; it printed:\n%s", code, printed)
 		}
 		if got := strings.Contains(printed, green); got != c.colour {

@@ -34,7 +34,7 @@ type Row struct {
 }
 
 // Rows are all rows, in the order in which they are played.
-var Rows = []Row{mutexRow, semaphoreRow, orderRow, ticketRow, crashRow, pauseRow, shardRow}
+var Rows = []Row{mutexRow, semaphoreRow, orderRow, ticketRow, crashRow, pauseRow, shardRow, onceRow, onceCrashRow, valueRow, groupRow}
 
 // A Verdict is what a judge found.
 type Verdict struct {

@@ -44,6 +44,7 @@ const (
 	evChecked  = "checked"  // it checked its lease; Err is lost, if it is
 	evWrote    = "wrote"    // the guarded file took its write
 	evRefused  = "refused"  // the guarded file refused its write
+	evGot      = "got"      // it has what it asked for: a value, N, or a mark
 	evFailed   = "failed"   // it could not do what it was told
 
 	evKill = "kill" // the demo is about to kill a worker, N

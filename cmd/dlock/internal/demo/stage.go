@@ -103,8 +103,17 @@ type embedded struct {
 }
 
 // Serve starts a server on a free port of this machine and returns its address.
-func (s *Stage) Serve() (address string, err error) {
-	srv, err := server.New(server.Config{Logger: slog.New(slog.DiscardHandler)})
+func (s *Stage) Serve() (address string, err error) { return s.serve(server.Config{}) }
+
+// ServeLasting is Serve with a data directory, which the next of them finds again;
+// the last must have crashed.
+func (s *Stage) ServeLasting() (address string, err error) {
+	return s.serve(server.Config{DataDir: s.File("data")})
+}
+
+func (s *Stage) serve(cfg server.Config) (address string, err error) {
+	cfg.Logger = slog.New(slog.DiscardHandler)
+	srv, err := server.New(cfg)
 	if err != nil {
 		return "", err
 	}
@@ -116,6 +125,13 @@ func (s *Stage) Serve() (address string, err error) {
 	go func() { e.served <- srv.Serve(l) }()
 	s.servers = append(s.servers, e)
 	return e.address, nil
+}
+
+// Crash ends the server that was started last, with nothing put in order.
+func (s *Stage) Crash() {
+	last := len(s.servers) - 1
+	s.servers[last].close()
+	s.servers = s.servers[:last]
 }
 
 func (e *embedded) close() {

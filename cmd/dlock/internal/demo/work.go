@@ -26,6 +26,8 @@ type player struct {
 
 	mu     *distributed.Mutex // of the last lock or enqueue
 	ticket *mutex.Ticket      // of the last enqueue
+
+	flights *distributed.Group[int] // of the first group
 }
 
 // Work is a worker process. Args are its number, the URL of the servers and the
@@ -83,6 +85,9 @@ var verbs = map[string]func(p *player, ctx context.Context, args []string) error
 	"visit":   (*player).visit,
 	"check":   (*player).check,
 	"write":   (*player).write,
+	"once":    (*player).once,
+	"value":   (*player).value,
+	"group":   (*player).group,
 }
 
 func (p *player) obey(ctx context.Context, words []string) error {
