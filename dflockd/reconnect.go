@@ -243,13 +243,14 @@ func (x *conversation) rest(pause time.Duration) bool {
 	return true
 }
 
-// worthwhile says whether there is anything to connect again for. If not, the
-// conversation ends, and the next caller begins another: a server that is gone
-// is not called for ever by those who want nothing of it.
+// worthwhile says whether there is anything to connect again for: also what the
+// server may keep for callers who have left. If not, the conversation ends, and the
+// next caller begins another: a server that is gone is not called for ever by those
+// who want nothing of it.
 func (x *conversation) worthwhile() bool {
 	now := x.clock()
 	x.mu.Lock()
-	if x.over == nil && !x.client.Busy() {
+	if x.over == nil && !x.client.Busy() && !x.client.Orphans(now) {
 		x.client.End(reasonIdle)
 	}
 	worth := x.over == nil

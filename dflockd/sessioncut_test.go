@@ -261,3 +261,62 @@ func joinTheirs(s *sessions, b, other *Backend) {
 		s.Errorf("release: %v", err)
 	}
 }
+
+// TestWhatIsGivenUpInACutIsLetGo breaks the connection at every byte of a grant,
+// of a place and of their cancelling, with nothing else to connect again for: the
+// server must not keep them for their TTL.
+func TestWhatIsGivenUpInACutIsLetGo(t *testing.T) {
+	req := lock("k")
+	req.TTL = time.Minute
+	for what, ask := range map[string]func(context.Context, *Backend){
+		"grant": func(ctx context.Context, b *Backend) {
+			if g, err := b.Acquire(ctx, req); err == nil {
+				b.Release(context.Background(), hold("k", g))
+			}
+		},
+		"place": func(ctx context.Context, b *Backend) {
+			if p, err := b.Enqueue(ctx, req); err == nil {
+				<-ctx.Done()
+				p.Cancel(context.Background())
+			}
+		},
+	} {
+		for _, requests := range []bool{false, true} {
+			for at := 1; cutGivenUp(t, ask, requests, at); at++ {
+				if t.Failed() {
+					t.Fatalf("%s, requests %t, position %d", what, requests, at)
+				}
+			}
+		}
+	}
+}
+
+func cutGivenUp(t *testing.T, ask func(context.Context, *Backend), requests bool, at int) (cut bool) {
+	sessionBubble(t, func(s *sessions) {
+		var first *scissors
+		b := s.backendOver(func(ctx context.Context, addr string) (net.Conn, error) {
+			nc, err := s.net.dial(ctx, addr)
+			c := &scissors{Conn: nc, writes: -1, reads: -1}
+			switch {
+			case first != nil:
+				return c, err
+			case requests:
+				c.writes = at
+			default:
+				c.reads = at
+			}
+			first = c
+			return c, err
+		})
+		ctx, cancel := context.WithCancel(context.Background())
+		var wg sync.WaitGroup
+		wg.Go(func() { ask(ctx, b) })
+		synctest.Wait()
+		cancel()
+		wg.Wait()
+		time.Sleep(3 * time.Second) // the client connects again after a while
+		s.expect(0, 0)
+		cut = first.writes == 0 || first.reads == 0
+	})
+	return cut
+}

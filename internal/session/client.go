@@ -65,6 +65,11 @@ type Client struct {
 	beat     *Call         // the one that is on its way, or was last
 	shortest time.Duration // no lease of a hold or call is shorter
 
+	// orphans is until when the server may have a lease or a place for this
+	// session of which nobody here knows, unless a resume drops it before; 0 is
+	// that it has none.
+	orphans time.Duration
+
 	request codec.Request // the one being sent
 	faults  clientFaults
 }
@@ -126,8 +131,10 @@ func (c *Client) Cut(now time.Duration, conn uint64) {
 			call.state, call.taken, call.Status = waiting, false, codec.Canceled
 			c.caller.Done(call)
 		case call.taken:
+			c.orphan(now, call)
 			c.finish(call, codec.Canceled)
 		default:
+			c.orphan(now, call)
 			c.finish(call, 0)
 		}
 	}
@@ -154,6 +161,31 @@ func (c *Client) Busy() bool {
 		calls--
 	}
 	return calls > 0 || c.holds.held > 0 || c.places.head != nil || c.queued.head != nil
+}
+
+// Orphans says whether the server may have something for this session that was
+// given up while there was no connection: a resume is worth it for that alone, or
+// else it stays there for as long as its TTL.
+func (c *Client) Orphans(now time.Duration) bool { return now < c.orphans }
+
+// unknownTTL is how long a lease may last for which no TTL was asked.
+const unknownTTL = time.Minute
+
+// orphan takes note that nobody waits any more for what a call may have got.
+func (c *Client) orphan(now time.Duration, call *Call) {
+	switch call.Request.Command {
+	case codec.Lock, codec.Join, codec.Enqueue, codec.Wait, codec.Cancel:
+	default:
+		return
+	}
+	ttl := call.Request.TTL
+	if call.Ticket != nil {
+		ttl = call.Ticket.Request.TTL
+	}
+	if ttl == 0 {
+		ttl = unknownTTL
+	}
+	c.orphans = max(c.orphans, now+ttl)
 }
 
 // Beating says whether a beat is on its way.
@@ -229,6 +261,9 @@ func (c *Client) Cancel(now time.Duration, call *Call) {
 	case call.state == sent:
 		call.taken = true
 	default:
+		if call.state == waiting {
+			c.orphan(now, call)
+		}
 		c.finish(call, codec.Canceled)
 		if call.Ticket == nil {
 			return
@@ -241,8 +276,10 @@ func (c *Client) Cancel(now time.Duration, call *Call) {
 		id = call.Ticket.Request.ID
 	}
 	if c.state == up {
-		c.Do(now, &Call{Request: codec.Request{Command: codec.Cancel, Ticket: id}, own: true})
+		c.Do(now, &Call{Request: codec.Request{Command: codec.Cancel, Ticket: id, TTL: call.Request.TTL}, own: true})
+		return
 	}
+	c.orphan(now, call)
 }
 
 // leave ends the place of a ticket.

@@ -64,6 +64,8 @@ func (c *Client) answered(now time.Duration, call *Call, a *codec.Answer) {
 		c.holds.index = nil // whatever brought many losses is over
 	case call.Request.Command == codec.Renew, call.Request.Command == codec.Claim:
 		c.renewed(call, a, stamp)
+	case call.Request.Command == codec.Sync:
+		c.orphans = 0
 	case call.Request.Command == codec.Enqueue && (status == codec.Queued || status == codec.Acquired):
 		if !call.taken {
 			call.place = true

@@ -98,11 +98,11 @@ type Server struct {
 	draining bool // acquisitions are refused
 	stopped  bool // and nobody is heard
 	parked   []parked
-	queued   map[parkedKey]int    // how many of those want a key, or change its value
+	queued   map[parkedKey]int // how many of those want a key, or change its value
 	// When the first of the parked gives up, or earlier; 0 is never.
 	impatient time.Duration
-	changes  map[string][]*change // of values, which have not settled, in their order
-	now      time.Duration        // of the latest call that can answer with a value
+	changes   map[string][]*change // of values, which have not settled, in their order
+	now       time.Duration        // of the latest call that can answer with a value
 
 	// Links in the order in which they were heard, and sessions without a link
 	// in the order in which they are to be looked at.
