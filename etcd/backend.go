@@ -145,6 +145,17 @@ func (b *Backend) background(f func()) bool {
 	return !b.closed
 }
 
+// join lets Close wait for a caller, until it calls wg.Done. It returns false once
+// Close has begun.
+func (b *Backend) join() bool {
+	b.started.Lock()
+	defer b.started.Unlock()
+	if !b.closed {
+		b.wg.Add(1)
+	}
+	return !b.closed
+}
+
 // check returns why a request cannot be served.
 func (b *Backend) check(ctx context.Context, req *locker.Request) error {
 	switch {
@@ -228,12 +239,13 @@ func (b *Backend) Release(ctx context.Context, h locker.Hold) error {
 	}
 	b.mu.Unlock()
 	released := make(chan error, 1)
-	b.erase(&chore{subject: s, name: name, rev: rev, lease: l, done: func(found bool, err error) {
+	c := &chore{subject: s, name: name, rev: rev, lease: l, done: func(found bool, err error) {
 		if err == nil && !found {
 			err = errNoSuchHold
 		}
 		released <- err
-	}})
+	}}
+	b.sender.carry(ctx, b.deletion(c))
 	select {
 	case err := <-released:
 		return err

@@ -187,9 +187,14 @@ func (b *Backend) enter(ctx context.Context, req *locker.Request, w *wait) (*ent
 	if w.joiner != nil {
 		then = append(then, clientv3.OpGet(b.keys.value(e.key)))
 	}
-	b.sender.submit(&op{then: then, alone: e.subject, done: func(answers []*pb.ResponseOp, rev int64, err error) {
+	o := &op{then: then, alone: e.subject, done: func(answers []*pb.ResponseOp, rev int64, err error) {
 		b.entered(e, answers, rev, err)
-	}})
+	}}
+	if ctx.Done() == nil { // as in the Lock of a Mutex
+		b.sender.carry(ctx, o)
+	} else {
+		b.sender.submit(o)
+	}
 	return e, ready, nil
 }
 

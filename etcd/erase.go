@@ -57,13 +57,16 @@ func (b *Backend) doubtLocked(e *entry) {
 
 // erase submits the deletion. It does not wait, and may be called with the lock
 // held.
-func (b *Backend) erase(c *chore) {
+func (b *Backend) erase(c *chore) { b.sender.submit(b.deletion(c)) }
+
+// deletion is one attempt of a chore.
+func (b *Backend) deletion(c *chore) *op {
 	key := b.keys.entry(c.subject, c.name)
 	o := clientv3.OpDelete(key)
 	if c.rev > 0 {
 		o = clientv3.OpTxn([]clientv3.Cmp{clientv3.Compare(clientv3.CreateRevision(key), "=", c.rev)}, []clientv3.Op{o}, nil)
 	}
-	b.sender.submit(&op{then: []clientv3.Op{o}, done: func(answers []*pb.ResponseOp, _ int64, err error) { b.erased(c, answers, err) }})
+	return &op{then: []clientv3.Op{o}, done: func(answers []*pb.ResponseOp, _ int64, err error) { b.erased(c, answers, err) }}
 }
 
 // erased takes the answer to a deletion.

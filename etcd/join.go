@@ -54,7 +54,7 @@ func (b *Backend) Join(ctx context.Context, req locker.Request, fresh time.Durat
 	if req.Try {
 		return b.tryJoin(ctx, &req, fresh)
 	}
-	return b.join(ctx, &req, fresh)
+	return b.joinQueue(ctx, &req, fresh)
 }
 
 func (b *Backend) tryJoin(ctx context.Context, req *locker.Request, fresh time.Duration) (locker.Grant, *locker.Value, error) {
@@ -79,7 +79,7 @@ func (b *Backend) giveBack(req *locker.Request, g locker.Grant) {
 	}
 }
 
-func (b *Backend) join(ctx context.Context, req *locker.Request, fresh time.Duration) (locker.Grant, *locker.Value, error) {
+func (b *Backend) joinQueue(ctx context.Context, req *locker.Request, fresh time.Duration) (locker.Grant, *locker.Value, error) {
 	j := &joiner{fresh: fresh}
 	e, ready, err := b.enter(ctx, req, &wait{joiner: j})
 	if err != nil {

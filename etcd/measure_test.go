@@ -38,7 +38,7 @@ func keyOf(i int, one bool) string {
 	return fmt.Sprint("k", i)
 }
 
-// ours are Mutexes, each goroutine's its own, of one client or of a client each.
+// ours are Mutexes with Lock and Unlock, each goroutine's its own, of one client or of a client each.
 func ours(name string, clientEach bool) rival {
 	prefix := WithPrefix(strings.ReplaceAll(name, " ", "-"))
 	open := func(t *testing.T, s *server) *locker.Client {
@@ -54,7 +54,8 @@ func ours(name string, clientEach bool) rival {
 			}
 			mu := mutex.New(c, keyOf(i, one))
 			all = append(all, func(ctx context.Context) (func() error, error) {
-				return func() error { return mu.UnlockContext(ctx) }, mu.LockContext(ctx)
+				mu.Lock()
+				return func() error { mu.Unlock(); return ctx.Err() }, nil
 			})
 		}
 		return all
@@ -109,7 +110,7 @@ func run(t *testing.T, lockers []func(context.Context) (func() error, error)) (p
 	for i, lock := range lockers {
 		wg.Go(func() {
 			for !stop.Load() {
-				unlock, err := lock(t.Context())
+				unlock, err := lock(context.Background())
 				if err == nil {
 					count.Add(1)
 					if last.Swap(int64(i)) != int64(i) {

@@ -61,6 +61,34 @@ func (s *sender) submit(o *op) {
 	s.start()
 }
 
+// carry is submit for who waits for nothing else than the outcome: where a lane is
+// free the caller sends the op itself, which saves it being woken. The end of ctx
+// ends the attempt.
+func (s *sender) carry(ctx context.Context, o *op) {
+	s.mu.Lock()
+	free := len(s.queue) == 0 && s.busy < lanes && s.all < maxLanes && s.b.join()
+	if free {
+		s.busy++
+		s.all++
+	}
+	s.mu.Unlock()
+	if !free {
+		s.submit(o)
+		return
+	}
+	defer s.b.wg.Done()
+	life, cancel := context.WithCancel(s.b.life)
+	defer cancel()
+	defer context.AfterFunc(ctx, cancel)()
+	overtaken := s.timed(func() { s.send(life, []*op{o}) })
+	s.mu.Lock()
+	if s.all--; !overtaken {
+		s.busy--
+	}
+	s.mu.Unlock()
+	s.start()
+}
+
 // start opens a lane if there is something to send and one is free.
 func (s *sender) start() {
 	s.mu.Lock()
@@ -83,7 +111,7 @@ func (s *sender) lane() {
 		if len(batch) == 0 {
 			return
 		}
-		overtaken := s.timed(func() { s.send(batch) })
+		overtaken := s.timed(func() { s.send(s.b.life, batch) })
 		if overtaken {
 			s.mu.Lock()
 			s.all--
@@ -141,11 +169,11 @@ func (s *sender) next() (batch []*op) {
 }
 
 // send sends a batch, and each part of it alone if etcd refuses it.
-func (s *sender) send(batch []*op) {
-	answers, rev, err := s.transact(batch)
+func (s *sender) send(ctx context.Context, batch []*op) {
+	answers, rev, err := s.transact(ctx, batch)
 	if err != nil && len(batch) > 1 && refused(err) {
 		for _, o := range batch {
-			s.send([]*op{o})
+			s.send(ctx, []*op{o})
 		}
 		return
 	}
@@ -160,7 +188,7 @@ func (s *sender) send(batch []*op) {
 	}
 }
 
-func (s *sender) transact(batch []*op) ([]*pb.ResponseOp, int64, error) {
+func (s *sender) transact(ctx context.Context, batch []*op) ([]*pb.ResponseOp, int64, error) {
 	c, err := s.b.connect()
 	if err != nil {
 		return nil, 0, err
@@ -172,7 +200,7 @@ func (s *sender) transact(batch []*op) ([]*pb.ResponseOp, int64, error) {
 			ops = append(ops, o.then...)
 		}
 	}
-	ctx, cancel := context.WithTimeout(s.b.life, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	if len(ops) == 1 && ops[0].IsTxn() { // no need to nest it
 		r, err := c.Do(ctx, ops[0])
