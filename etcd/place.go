@@ -55,7 +55,9 @@ func (b *Backend) Enqueue(ctx context.Context, req locker.Request) (locker.Place
 
 // turnLocked is called when the turn comes, perhaps before Enqueue has returned.
 func (p *place) turnLocked(e *entry) {
-	p.e = e
+	if p.e == nil { // Enqueue is about to set it
+		p.e = e
+	}
 	if p.turn = true; !p.used {
 		p.timer = time.AfterFunc(e.lease.term, p.expire)
 	}

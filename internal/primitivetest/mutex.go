@@ -69,7 +69,7 @@ func mutexGivesUp(e *env) {
 	e.is(err, locker.ErrLocked, "a wait that ended")
 	e.eventually(0)
 	mus[0].Unlock()
-	mus[2].Lock()
+	e.ok(mus[2].LockContext(e.ctx))
 	mus[2].Unlock()
 }
 
