@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -16,7 +15,7 @@ import (
 	"github.com/distributed-go/distributed/once"
 )
 
-// A fleet is eight processes, each behind a gate of its own, that do one key after
+// A fleet is processes, each behind a gate of its own, that do one key after
 // another. It has a goroutine to itself.
 type fleet struct {
 	t       *testing.T
@@ -25,7 +24,7 @@ type fleet struct {
 	dir     string
 	ttl     time.Duration
 	proof   bool
-	members [processes]*member
+	members []*member
 	trials  int
 }
 
@@ -36,12 +35,12 @@ type member struct {
 	*proc.Process
 }
 
-// newFleet starts a fleet before a server. It is killed when the test ends.
-func newFleet(t *testing.T, name string, s *lockServer, ttl time.Duration, proof bool) *fleet {
+// newFleet starts a fleet of n before a server. It is killed when the test ends.
+func newFleet(t *testing.T, name string, n int, s *lockServer, ttl time.Duration, proof bool) *fleet {
 	t.Helper()
-	f := &fleet{t: t, name: name, server: s, dir: t.TempDir(), ttl: ttl, proof: proof}
+	f := &fleet{t: t, name: name, server: s, dir: t.TempDir(), ttl: ttl, proof: proof, members: make([]*member, n)}
 	var all sync.WaitGroup
-	errs := make([]error, processes)
+	errs := make([]error, n)
 	for i := range f.members {
 		f.members[i] = &member{name: fmt.Sprintf("%s.%d", name, i), gate: startGate(t, s.args.Addr)}
 		all.Go(func() { errs[i] = f.launch(f.members[i]) })
@@ -103,9 +102,6 @@ func (f *fleet) run(p plan, work time.Duration) *trial {
 	key := f.key()
 	r := &running{fleet: f, plan: p, trial: &trial{key: key}}
 	r.task = task{Key: key, Goroutines: goroutines, Handles: 4, Work: work, Point: p.point, Action: p.action}
-	defer func() {
-		_ = os.Remove(ledgerOf(f.dir, key).path)
-	}()
 	var acted chan struct{} // nil if no gate acts
 	if what, forward, ok := p.wire(); ok {
 		acted = make(chan struct{})
@@ -194,6 +190,13 @@ func (r *running) problem(text string) {
 	r.trial.other = append(r.trial.other, text)
 }
 
+// stuck notes that calls did not return.
+func (r *running) stuck(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.trial.stuck = append(r.trial.stuck, err.Error())
+}
+
 // member has one process do the task. If that is killed another takes its place,
 // and does it too.
 func (r *running) member(m *member) {
@@ -202,7 +205,7 @@ func (r *running) member(m *member) {
 		select {
 		case <-m.Ended():
 		case <-time.After(*limit / 4): // real time: it does not answer
-			r.problem("stuck: " + err.Error())
+			r.stuck(err)
 			m.Kill()
 		}
 		m.Kill()
@@ -218,7 +221,7 @@ func (r *running) member(m *member) {
 		again := r.task
 		again.Point = ""
 		if o, err = r.call(m, again); err != nil {
-			r.problem("stuck: " + err.Error())
+			r.stuck(err)
 			return
 		}
 	}

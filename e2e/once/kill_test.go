@@ -18,7 +18,7 @@ var (
 	kills       = size.New("kills", 1, 100, "times to kill the runner at each point, with and without proof of death")
 	serverKills = size.New("server-kills", 1, 10, "times to kill the server at each point")
 	points      = size.New("points", 6, 20, "points to kill at, of which a few, chosen at random, are used in a short run")
-	fleets      = size.New("fleets", 2, 4, "fleets at a time")
+	fleets      = size.New("fleets", 2, 4, "fleets at a time; twice as many where they mostly wait for leases to run out")
 )
 
 // Where a runner is killed: by itself, or when its gate has forwarded so much of
@@ -69,8 +69,9 @@ const (
 	shortTTL = 700 * time.Millisecond
 	// restartTTL bounds the grace of a server that is started again.
 	restartTTL = time.Second
-	// work is what a function takes.
-	work = 2 * time.Millisecond
+	// work is what a function takes, and slowWork one under which the server dies.
+	work     = 2 * time.Millisecond
+	slowWork = 20 * time.Millisecond
 )
 
 // A campaign collects what became of trials. It is safe for concurrent use.
@@ -86,7 +87,8 @@ type campaign struct {
 	doubts int
 }
 
-func (c *campaign) add(n *trial) {
+// add judges a trial. It says whether there is more than enough to report.
+func (c *campaign) add(n *trial) (enough bool) {
 	found := n.judge()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -103,6 +105,8 @@ func (c *campaign) add(n *trial) {
 	}
 	c.lost += n.lost
 	c.doubts += n.doubts
+	const many = 20
+	return len(c.found) > many
 }
 
 var trialHead = []string{"", "keys", "calls", "nil", "faults", "starts beyond the first", "leases lost without a kill", "in doubt", "violations", "s"}
@@ -122,7 +126,9 @@ func (c *campaign) each(all []*fleet, plans []plan) {
 	for _, f := range all {
 		wg.Go(func() {
 			for p := range todo {
-				c.add(f.run(p, work))
+				if c.add(f.run(p, work)) {
+					return
+				}
 			}
 		})
 	}
@@ -149,9 +155,9 @@ func chosen(t *testing.T, list []string, times int) []string {
 func TestKillRunner(t *testing.T) {
 	table := figures.NewTable(trialHead...)
 	for _, proof := range []bool{true, false} {
-		name, ttl := fmt.Sprintf("runner killed, no proof of death, TTL %v", shortTTL), shortTTL
+		name, ttl, n := fmt.Sprintf("runner killed, no proof of death, TTL %v", shortTTL), shortTTL, 2*fleets.Get()
 		if proof {
-			name, ttl = fmt.Sprintf("runner killed, proof of death, TTL %v", longTTL), longTTL
+			name, ttl, n = fmt.Sprintf("runner killed, proof of death, TTL %v", longTTL), longTTL, fleets.Get()
 		}
 		t.Run(fmt.Sprintf("proof=%t", proof), func(t *testing.T) {
 			began := time.Now()
@@ -160,7 +166,7 @@ func TestKillRunner(t *testing.T) {
 			for range plain.Get() {
 				plans = append(plans, plan{})
 			}
-			all := startFleets(t, fleets.Get(), s, ttl, proof)
+			all := startFleets(t, n, s, ttl, proof)
 			var quiet, killed campaign
 			quiet.each(all, plans)
 			quiet.row(table, "nobody killed", time.Since(began))
@@ -180,7 +186,7 @@ func startFleets(t *testing.T, n int, s *lockServer, ttl time.Duration, proof bo
 	t.Helper()
 	all := make([]*fleet, n)
 	for i := range all {
-		all[i] = newFleet(t, fmt.Sprintf("f%d", i), s, ttl, proof)
+		all[i] = newFleet(t, fmt.Sprintf("f%d", i), processes, s, ttl, proof)
 	}
 	return all
 }
@@ -190,13 +196,15 @@ func startFleets(t *testing.T, n int, s *lockServer, ttl time.Duration, proof bo
 func TestFailRunner(t *testing.T) {
 	began := time.Now()
 	s := startServer(t, filepath.Join(t.TempDir(), "data"))
-	f := newFleet(t, "f", s, longTTL, true)
+	f := newFleet(t, "f", processes, s, longTTL, true)
 	var c campaign
+	var plans []plan
 	for range plain.Get() {
 		for _, action := range []string{fail, throw, goexit} {
-			c.add(f.run(plan{point: "function: returning", action: action}, work))
+			plans = append(plans, plan{point: "function: returning", action: action})
 		}
 	}
+	c.each([]*fleet{f}, plans)
 	table := figures.NewTable(trialHead...)
 	c.row(table, "error, panic, Goexit", time.Since(began))
 	show(t, table)
@@ -211,19 +219,21 @@ func TestKillServer(t *testing.T) {
 		c   campaign
 		all sync.WaitGroup
 	)
-	work := chosen(t, serverPoints, serverKills.Get())
-	todo := make(chan string, len(work))
-	for _, p := range work {
+	at := chosen(t, serverPoints, serverKills.Get())
+	todo := make(chan string, len(at))
+	for _, p := range at {
 		todo <- p
 	}
 	close(todo)
 	for i := range fleets.Get() {
 		s := startServer(t, filepath.Join(t.TempDir(), "data"))
-		f := newFleet(t, fmt.Sprintf("f%d", i), s, restartTTL, true)
+		f := newFleet(t, fmt.Sprintf("f%d", i), processes, s, restartTTL, true)
 		t.Cleanup(func() { s.Kill() }) // the one that it is by then
 		all.Go(func() {
 			for p := range todo {
-				c.add(f.run(plan{point: p, action: die, server: true}, 20*time.Millisecond))
+				if c.add(f.run(plan{point: p, action: die, server: true}, slowWork)) {
+					return
+				}
 			}
 		})
 	}

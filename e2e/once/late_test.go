@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -44,6 +46,8 @@ type lateArgs struct {
 	Keys []string
 	Mode string
 	Go   string // the file that lets them go on, once it is there
+	// Commit has the functions commit: those of who is not late.
+	Commit bool
 }
 
 // A lateness is what a worker is late with.
@@ -67,10 +71,11 @@ func await(path string) {
 
 // late starts calls, and returns when all have come as far as their mode says.
 func (w *worker) late(args lateArgs) (struct{}, error) {
-	var there sync.WaitGroup
+	var there, begun sync.WaitGroup
 	for _, key := range args.Keys {
 		there.Add(1)
-		arrive := sync.OnceFunc(there.Done)
+		begun.Add(1)
+		arrive, begin := sync.OnceFunc(there.Done), sync.OnceFunc(begun.Done)
 		w.lateness.before(once.Prefix+key, func() {
 			arrive()
 			if args.Mode == beforePut {
@@ -79,14 +84,23 @@ func (w *worker) late(args lateArgs) (struct{}, error) {
 		})
 		w.lateness.all.Go(func() {
 			err := once.New(w.client, key).Do(context.Background(), func(context.Context) error {
-				err := ledgerOf(w.Dir, key).start(w.backend.fence(once.Prefix+key), w.Name)
-				if args.Mode == inFunction {
+				l, fence := ledgerOf(w.Dir, key), w.backend.fence(once.Prefix+key)
+				err := l.start(fence, w.Name)
+				begin()
+				switch args.Mode {
+				case inFunction:
 					arrive()
 					await(args.Go)
+				case onTheWire:
+					begun.Wait() // nobody gets through the gate behind the first put
+				}
+				if err == nil && args.Commit {
+					err = l.commit(fence, w.Name)
 				}
 				return err
 			})
-			arrive() // it failed before, and its result says so
+			begin() // it failed before, and its result says so
+			arrive()
 			w.lateness.note(key, err)
 		})
 	}
@@ -148,10 +162,10 @@ func TestLateRunner(t *testing.T) {
 		late = lateCampaign{refused: make(map[string]int), tries: make(map[string]int)}
 	)
 	for i := range lateLanes.Get() {
-		f := newFleet(t, fmt.Sprintf("late%d", i), s, lateTTL, true)
+		f := newFleet(t, fmt.Sprintf("late%d", i), 2, s, lateTTL, true)
 		all.Go(func() {
 			for n := range todo {
-				if err := late.wave(f, n%2 == 0); err != nil {
+				if err := late.wave(f, n%2 == 0, n/2%2 == 0); err != nil {
 					late.add(violationf("failure", "%v", err))
 					return
 				}
@@ -165,6 +179,10 @@ func TestLateRunner(t *testing.T) {
 	}
 	table.Row("all", "", waves*lateKeys, late.refused[inFunction]+late.refused[beforePut]+late.refused[onTheWire], len(late.found), time.Since(began).Seconds())
 	show(t, table)
+	t.Logf("the server refused %d puts", late.atServer)
+	if late.atServer == 0 {
+		t.Error("the server was never asked: this tests the client alone")
+	}
 	report(t, late.found)
 }
 
@@ -173,6 +191,9 @@ type lateCampaign struct {
 	found   []violation    // guarded by mu, as all below
 	tries   map[string]int // by mode
 	refused map[string]int
+	// atServer counts the puts that it was the server that refused. The client
+	// may learn before that its lease has run out, and not ask.
+	atServer int
 }
 
 func (c *lateCampaign) add(found ...violation) {
@@ -182,26 +203,65 @@ func (c *lateCampaign) add(found ...violation) {
 }
 
 // wave stops one process with all its runners, and has another do what they were
-// at. Early says whether the process goes on before the gate does.
-func (c *lateCampaign) wave(f *fleet, early bool) error {
+// at. Early says whether the process goes on before the gate does, and amid whether
+// the other is in its functions then, or has done everything.
+func (c *lateCampaign) wave(f *fleet, early, amid bool) error {
 	ctx, cancel := context.WithTimeout(f.t.Context(), *limit)
 	defer cancel()
 	a, b := f.members[0], f.members[1]
-	goOn := filepath.Join(f.dir, fmt.Sprintf("go-%d", f.trials))
-	trials := make(map[string]*trial)
-	modes := make(map[string]string)
-	held, release := make(chan struct{}), make(chan struct{})
+	goA, goB := filepath.Join(f.dir, fmt.Sprintf("a-%d", f.trials)), filepath.Join(f.dir, fmt.Sprintf("b-%d", f.trials))
+	modes, release := make(map[string]string), make(chan struct{})
+	if err := c.stop(ctx, f, modes, goA, release); err != nil {
+		return err
+	}
+	second := lateArgs{Keys: slices.Collect(maps.Keys(modes)), Mode: inFunction, Go: goB, Commit: true}
+	if err := b.Call(ctx, "late", second, nil); err != nil { // which returns when the leases have run out
+		return err
+	}
+	var late, done map[string]outcome
+	finish := func() error {
+		return errors.Join(touch(goB), b.Call(ctx, "outcomes", struct{}{}, &done))
+	}
+	if !amid {
+		if err := finish(); err != nil {
+			return err
+		}
+	}
+	if !early {
+		close(release)
+	}
+	if err := errors.Join(touch(goA), a.Signal(syscall.SIGCONT)); err != nil {
+		return err
+	}
+	if early {
+		close(release)
+	}
+	if err := a.Call(ctx, "outcomes", struct{}{}, &late); err != nil {
+		return err
+	}
+	if amid {
+		if err := finish(); err != nil {
+			return err
+		}
+	}
+	return c.judge(ctx, f, modes, late, done)
+}
+
+// stop starts runners, of which the gate has the puts of some, and stops their
+// process. Modes gets where each key's was stopped.
+func (c *lateCampaign) stop(ctx context.Context, f *fleet, modes map[string]string, goOn string, release <-chan struct{}) error {
+	m, held := f.members[0], make(chan struct{})
 	for _, mode := range lateModes { // the wire comes last: nothing gets through the gate then
 		args := lateArgs{Mode: mode, Go: goOn}
 		for range lateKeys / len(lateModes) {
 			key := f.key()
 			args.Keys = append(args.Keys, key)
-			modes[key], trials[key] = mode, &trial{key: key + ", stopped " + mode}
+			modes[key] = mode
 		}
 		if mode == onTheWire {
-			a.gate.arm(&rule{what: "put", forward: none, act: func(*gate) { close(held) }, release: release})
+			m.gate.arm(&rule{what: "put", forward: none, act: func(*gate) { close(held) }, release: release})
 		}
-		if err := a.Call(ctx, "late", args, nil); err != nil {
+		if err := m.Call(ctx, "late", args, nil); err != nil {
 			return err
 		}
 	}
@@ -210,54 +270,30 @@ func (c *lateCampaign) wave(f *fleet, early bool) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	if err := a.Freeze(); err != nil {
-		return err
-	}
-	if err := c.second(ctx, b, trials); err != nil {
-		return err
-	}
-	if !early {
-		close(release)
-	}
-	if err := errors.Join(os.WriteFile(goOn, nil, 0o600), a.Signal(syscall.SIGCONT)); err != nil {
-		return err
-	}
-	if early {
-		close(release)
-	}
-	var results map[string]outcome
-	if err := a.Call(ctx, "outcomes", struct{}{}, &results); err != nil {
-		return err
-	}
-	return c.judge(ctx, f, trials, modes, results)
-}
-
-// second has a process do all keys, which it can when the leases have run out.
-func (c *lateCampaign) second(ctx context.Context, m *member, trials map[string]*trial) error {
-	for key, n := range trials {
-		var o outcome
-		if err := m.Call(ctx, "do", task{Key: key, Goroutines: 1, Handles: 1}, &o); err != nil {
-			return err
-		}
-		n.nils, n.first, n.lost, n.doubts, n.other = o.Nils, o.First, o.Lost, o.Doubts, o.Other
-	}
-	return nil
+	return m.Freeze()
 }
 
 // judge looks at each key when all is over.
-func (c *lateCampaign) judge(ctx context.Context, f *fleet, trials map[string]*trial, modes map[string]string, results map[string]outcome) error {
+func (c *lateCampaign) judge(ctx context.Context, f *fleet, modes map[string]string, late, done map[string]outcome) error {
 	seen := make(map[string][]string)
-	for _, m := range f.members[:2] {
+	for i, m := range f.members {
 		m.gate.arm(nil)
-		_, marks := m.gate.taken()
+		counts, marks := m.gate.taken()
+		if i == 0 {
+			c.mu.Lock()
+			c.atServer += counts["put error"]
+			c.mu.Unlock()
+		}
 		for _, s := range marks {
 			seen[s.key] = append(seen[s.key], s.run)
 		}
 	}
-	for key, n := range trials {
+	for key, mode := range modes {
 		var (
 			is  once.Mark
 			err error
+			o   = done[key]
+			n   = &trial{key: key + ", stopped " + mode, nils: o.Nils, first: o.First, lost: o.Lost, doubts: o.Doubts, other: o.Other}
 		)
 		if err := f.members[1].Call(ctx, "mark", key, &is); err != nil {
 			return err
@@ -267,13 +303,12 @@ func (c *lateCampaign) judge(ctx context.Context, f *fleet, trials map[string]*t
 		}
 		n.marked, n.seen, n.faults = is.Fence, seen[once.Prefix+key], 1
 		c.add(n.judge()...)
-		o := results[key]
-		if o.Lost != 1 {
-			c.add(violationf("late", "%s: the late call was not refused: %+v", n.key, o))
+		if late[key].Lost != 1 {
+			c.add(violationf("late", "%s: the late call was not refused: %+v", n.key, late[key]))
 		}
 		c.mu.Lock()
-		c.tries[modes[key]]++
-		c.refused[modes[key]] += o.Lost
+		c.tries[mode]++
+		c.refused[mode] += late[key].Lost
 		c.mu.Unlock()
 	}
 	return nil

@@ -104,6 +104,7 @@ type trial struct {
 	doubts int      // calls that are in doubt
 	failed int      // calls that failed, panicked or exited as they were told to
 	faults int      // kills, and failures that were planned
+	stuck  []string // processes whose calls did not return
 	other  []string // what else came back
 }
 
@@ -114,6 +115,9 @@ func (t *trial) judge() (found []violation) {
 	}
 	for _, text := range t.other {
 		add("failure", "%s", text)
+	}
+	for _, text := range t.stuck {
+		add("stuck", "%s", text)
 	}
 	if t.marked == 0 {
 		add("unmarked", "it is not done in the end")
@@ -139,6 +143,9 @@ func (t *trial) judge() (found []violation) {
 	}
 	if t.nils > 0 && t.first < doneAt {
 		add("early", "a call returned nil %d ns before it was done", doneAt-t.first)
+	}
+	if starts < 1+t.failed {
+		add("cached", "%d starts, and %d of them failed", starts, t.failed)
 	}
 	if most := 1 + t.faults + t.lost + t.doubts; starts > most {
 		add("starts", "%d starts, at most %d are explained", starts, most)
@@ -181,6 +188,8 @@ func TestJudgeTrial(t *testing.T) {
 		"commit":   func(n *trial) { n.lines = append(slices.Clone(n.lines), line{"commit", 9, 41, "b"}) },
 		"early":    func(n *trial) { n.first = 39 },
 		"starts":   func(n *trial) { n.faults = 0 },
+		"stuck":    func(n *trial) { n.stuck = []string{"b"} },
+		"cached":   func(n *trial) { n.failed = 2 },
 	} {
 		n := good
 		change(&n)
@@ -189,11 +198,8 @@ func TestJudgeTrial(t *testing.T) {
 		if len(found) > 0 {
 			kind = found[0].kind
 		}
-		if len(found) > 1 || kind != want {
-			// "again" comes with each line after the mark
-			if want != "again" || kind != want {
-				t.Errorf("found %v, want %q", found, cmp.Or(want, "nothing"))
-			}
+		if kind != want || len(found) > 1 && want != "again" { // which comes with each line after the mark
+			t.Errorf("found %v, want %q", found, cmp.Or(want, "nothing"))
 		}
 	}
 }

@@ -9,11 +9,13 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
+	"os"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/distributed-go/distributed/internal/echo"
 	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/internal/leaktest"
 	"github.com/distributed-go/distributed/internal/proc"
@@ -25,11 +27,15 @@ func TestMain(m *testing.M) {
 		"server": serverRole,
 		"worker": workerRole,
 		"group":  groupRole,
+		"crowd":  crowdRole,
+		"speed":  speedRole,
+		"echo":   echoRole,
 	})
 	leaktest.Main(m)
 }
 
 var (
+	only  = flag.String("only", "", "run the mutants whose names this regular expression matches")
 	limit = flag.Duration("limit", time.Minute, "when what should have come is taken for stuck")
 	seed  = flag.Uint64("seed", 0, "what everything random follows from, but for what the machine does; 0 is a new one each time")
 )
@@ -118,6 +124,19 @@ func serverRole(c *proc.Child) error {
 	<-served
 	return nil
 }
+
+func echoRole(c *proc.Child) error {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	s := echo.NewServer(ln)
+	defer s.Close()
+	return c.Serve(ln.Addr().String())
+}
+
+// touch makes a file that somebody waits for.
+func touch(path string) error { return os.WriteFile(path, nil, 0o600) }
 
 // A violation is something that must not be. Its kind is one word.
 type violation struct{ kind, text string }
