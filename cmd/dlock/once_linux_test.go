@@ -5,6 +5,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/distributed-go/distributed/cmd/dlock/internal/ptytest"
 )
@@ -22,6 +23,22 @@ func TestOnceKilled(t *testing.T) {
 	gone(t, leader)
 	next.expect("runs")
 	next.want(0)
+}
+
+// The server must not release what a killed tool held before the lease is over: its
+// command, or what that started, may live on for a moment.
+func TestOnceIsNotWatched(t *testing.T) {
+	t.Parallel() // it mostly waits
+	url := lasting(t)
+	p := start(t, toolEnv(), onceSh(url, `echo $$; exec sleep 1000`, "--ttl", "60s", "key")...)
+	leader := p.line()
+	p.kill(syscall.SIGKILL)
+	p.wait()
+	gone(t, leader)
+	time.Sleep(300 * time.Millisecond) // real time: a death that is watched is seen in less; the test holds either way
+	if k := inspect(t, url, "lock", "once/key"); k.Holders != 1 {
+		t.Errorf("released: %+v", k)
+	}
 }
 
 func TestOnceResetAsks(t *testing.T) {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -303,52 +301,6 @@ func TestOnceInterrupted(t *testing.T) {
 	p.kill(syscall.SIGINT)
 	p.expect("got")
 	p.want(5)
-}
-
-// Whoever takes the lock away ends the command before it has succeeded.
-func TestOnceLosesItsLock(t *testing.T) {
-	url := lasting(t)
-	p := start(t, toolEnv(), onceSh(url, `echo ready; while :; do sleep 0.02; done`, "--json", "key")...)
-	p.expect("ready")
-	if out := call(t, toolEnv(), "force", "--server", url, "--yes", "once/key"); out.code != exitOK {
-		t.Fatalf("%+v", out)
-	}
-	says := p.want(exitLost)
-	if !strings.Contains(says, "lock lost") || !strings.Contains(says, `"lost":`) || !strings.Contains(says, `"done":false`) {
-		t.Errorf("says %q", says)
-	}
-	status(t, exitFailed, "--server", url, "key")
-}
-
-// A command that succeeds although its lock is gone is not done: here it ignores
-// what asks it to end, and ends well before it is ended.
-func TestOnceDoesNotMarkWhatLostItsLock(t *testing.T) {
-	url := lasting(t)
-	p := start(t, toolEnv(), onceSh(url, `trap 'exit 0' TERM; echo "$DLOCK_TOKEN"; while :; do sleep 0.02; done`, "--ttl", "2s", "key")...)
-	token := p.line()
-	conn, err := net.Dial("tcp", strings.TrimPrefix(url, "dflockd://"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	fmt.Fprintf(conn, "r\nonce/key\n%s\n", token) // somebody with the token takes it away
-	answer := make([]byte, 3)
-	if _, err := io.ReadFull(conn, answer); err != nil || string(answer) != "ok\n" {
-		t.Fatalf("release: %q, %v", answer, err)
-	}
-	p.want(exitLost)
-	status(t, exitFailed, "--server", url, "key")
-}
-
-// The end of the command may come before the tool hears that the lock is gone. Then
-// it is the server that refuses the mark.
-func TestOnceIsRefusedAMarkAfterItsLock(t *testing.T) {
-	url := lasting(t)
-	script := `exec "$DLOCK" force --server "$1" --yes once/key`
-	p := start(t, toolEnv("DLOCK="+os.Args[0]), append(onceSh(url, script, "key"), "sh", url)...)
-	p.want(exitLost)
-	status(t, exitFailed, "--server", url, "key")
-	start(t, toolEnv(), onceSh(url, "exit 9", "key")...).want(9)
 }
 
 // What a program did with package once the tool knows, and the other way round.
