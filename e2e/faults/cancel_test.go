@@ -131,11 +131,11 @@ func (r *rig) heldBy(patience time.Duration) []violation {
 		var found []violation
 		for _, k := range held.Keys {
 			if k.Holders+k.Waiters > 0 && !strings.HasPrefix(k.Key, anchor) {
-				found = append(found, violation{"leak", fmt.Sprintf("%d holders and %d waiters of %s, %v after all was given back", k.Holders, k.Waiters, k.Key, patience)})
+				found = append(found, violation{Kind: "leak", Detail: fmt.Sprintf("%d holders and %d waiters of %s, %v after all was given back", k.Holders, k.Waiters, k.Key, patience)})
 			}
 		}
 		if err != nil {
-			found = append(found, violation{"leak", err.Error()})
+			found = append(found, violation{Kind: "leak", Detail: err.Error()})
 		}
 		if len(found) == 0 || time.Now().After(deadline) {
 			return found

@@ -72,7 +72,7 @@ type cutting struct {
 func (c *cutting) disturb(p *proxy.Proxy, proof bool) error {
 	args := workerArgs{
 		URL: urlOf(p.Addr(), proof), TTL: cutTTL, Keys: keysOf("cut", cutKeys), Lanes: cutGoroutines, Random: true,
-		HoldMin: time.Millisecond, HoldMax: 100 * time.Millisecond, Pause: 20 * time.Millisecond, Store: c.store.addr(),
+		HoldMin: time.Millisecond, HoldMax: 100 * time.Millisecond, Pause: 20 * time.Millisecond, Store: c.store.Addr(),
 	}
 	w, err := c.start(args)
 	if err != nil {

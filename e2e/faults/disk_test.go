@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed/e2e/internal/size"
+	"github.com/distributed-go/distributed/e2e/internal/witness"
 	"github.com/distributed-go/distributed/internal/datadir"
 	"github.com/distributed-go/distributed/internal/figures"
 )
@@ -99,13 +100,13 @@ func (f *failingDisk) run(t *testing.T) verdict {
 }
 
 func (f *failingDisk) wrong(kind, format string, args ...any) {
-	f.found = append(f.found, violation{kind, fmt.Sprintf(format, args...)})
+	f.found = append(f.found, violation{Kind: kind, Detail: fmt.Sprintf(format, args...)})
 }
 
 // round has the disk fail once.
 func (f *failingDisk) round(n int) error {
 	fighters := f.mustStart(workerArgs{
-		URL: urlOf(f.server.Addr, false), TTL: restartTTL(), Keys: keysOf("fight", fightKeys), Lanes: 2 * fightKeys, HoldMax: 5 * time.Millisecond, Store: f.store.addr(),
+		URL: urlOf(f.server.Addr, false), TTL: restartTTL(), Keys: keysOf("fight", fightKeys), Lanes: 2 * fightKeys, HoldMax: 5 * time.Millisecond, Store: f.store.Addr(),
 	})
 	w, err := dialWire(f.ctx, f.server.Addr)
 	if err != nil {
@@ -188,7 +189,7 @@ func (f *failingDisk) provoke(w *wire, n int) error {
 // serves sees that the server goes on with what it has promised: who fights is
 // granted, leases are renewed for no longer than is written down, and released.
 func (f *failingDisk) serves(w *wire, n int) error {
-	if after, ok := f.awaitGrants(keysOf("fight", fightKeys), monotonic()); !ok {
+	if after, ok := f.awaitGrants(keysOf("fight", fightKeys), witness.Monotonic()); !ok {
 		f.wrong("takeover", "%d of %d keys were not granted by a server whose disk has failed", fightKeys-len(after), fightKeys)
 	}
 	l := f.long[0]
@@ -236,7 +237,7 @@ func (f *failingDisk) exhaust(n int) error {
 // recover kills the server, has the next one find the disk as it is and another
 // one find it healed, and sees what they know.
 func (f *failingDisk) recover() error {
-	gone, copied := monotonic(), filepath.Join(f.t.TempDir(), "copy")
+	gone, copied := witness.Monotonic(), filepath.Join(f.t.TempDir(), "copy")
 	f.server.Kill()
 	if err := os.CopyFS(copied, os.DirFS(f.config.DataDir)); err != nil {
 		return err
@@ -255,7 +256,7 @@ func (f *failingDisk) recover() error {
 	if on := ceilingOf(f.t, copied); on < f.highest {
 		f.wrong("ceiling", "fence %d was given, and the disk said %d", f.highest, on)
 	}
-	time.Sleep(time.Duration(f.graceEnds(f.server.serverReady)-monotonic()) + restartTTL()/5) // real time: the grace of another process
+	time.Sleep(time.Duration(f.graceEnds(f.server.serverReady)-witness.Monotonic()) + restartTTL()/5) // real time: the grace of another process
 	w, err := dialWire(f.ctx, f.server.Addr)
 	if err != nil {
 		return err

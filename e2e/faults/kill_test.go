@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed/e2e/internal/size"
+	"github.com/distributed-go/distributed/e2e/internal/witness"
 	"github.com/distributed-go/distributed/internal/figures"
 )
 
@@ -80,7 +81,7 @@ func (k *killing) run() (verdict, figures.Sample) {
 		k.stop(l)
 	}
 	v := k.judge(killTTL + 10*time.Second)
-	took, late := takeovers(v.holds, k.deaths, takeoverBound)
+	took, late := witness.Takeovers(v.holds, k.deaths, takeoverBound)
 	v.found = append(v.found, late...)
 	return v, took
 }
@@ -102,14 +103,14 @@ func (k *killing) chain(key string) error {
 				players[i] = p
 			}
 		}
-		hold, ok := k.follower.await(k.ctx, players[0].who(0), players[1].who(0))
+		hold, ok := k.follower.Await(k.ctx, players[0].who(0), players[1].who(0))
 		if !ok {
 			return errCut
 		}
 		if left = k.left.Add(-1) >= 0; left {
 			time.Sleep(k.between(0, 30*time.Millisecond)) // real time: the kill is to fall anywhere
 			i := slices.IndexFunc(players[:], func(p *player) bool { return p.who(0) == hold.Who })
-			k.died(death{hold, k.kill(players[i])})
+			k.died(death{Hold: hold, At: k.kill(players[i])})
 			players[i] = nil
 		}
 	}

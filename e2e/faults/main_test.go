@@ -20,6 +20,7 @@ import (
 
 	"github.com/distributed-go/distributed"
 	"github.com/distributed-go/distributed/e2e/internal/size"
+	"github.com/distributed-go/distributed/e2e/internal/witness"
 	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/internal/leaktest"
 	"github.com/distributed-go/distributed/internal/proc"
@@ -133,7 +134,7 @@ func serverRole(c *proc.Child) error {
 	if err := os.Setenv(syncsFail, args.Config.SyncsFail); err != nil {
 		return err
 	}
-	ready := serverReady{Began: monotonic()}
+	ready := serverReady{Began: witness.Monotonic()}
 	s, err := server.New(server.Config{
 		KeepOnDisconnect: args.Config.KeepOnDisconnect,
 		DataDir:          args.Config.DataDir,
@@ -151,7 +152,7 @@ func serverRole(c *proc.Child) error {
 	go func() { served <- s.Serve(ln) }()
 	c.Handle("status", proc.Handle(func(struct{}) (serverStatus, error) { return statusOf(s), nil }))
 	c.Handle("limit", proc.Handle(func(struct{}) (struct{}, error) { return struct{}{}, limitWrites() }))
-	ready.Addr, ready.Ready = ln.Addr().String(), monotonic()
+	ready.Addr, ready.Ready = ln.Addr().String(), witness.Monotonic()
 	if err := c.Serve(ready); err != nil {
 		return err
 	}
@@ -248,7 +249,7 @@ func residue(t *testing.T, s *lockServer, before proc.Usage, patience time.Durat
 			break
 		}
 	}
-	return []violation{{"residue", fmt.Sprintf("%v after the end: %s", patience, problem)}}
+	return []violation{{Kind: "residue", Detail: fmt.Sprintf("%v after the end: %s", patience, problem)}}
 }
 
 // leftAt says what is left. The observer itself has a connection, and three

@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/distributed-go/distributed/e2e/internal/planting"
 )
 
 // failingSyncs makes the syncs of a data directory fail while there is a file of a
@@ -40,12 +42,12 @@ type medium struct {
 // inPlanted runs the test that it is called in in a program with failingSyncs.
 func inPlanted(t *testing.T) {
 	t.Helper()
-	binary, err := plant(moduleRoot(t), t.TempDir(), failingSyncs)
+	binary, err := planting.Plant(planting.Root(t), t.TempDir(), failingSyncs)
 	must(t, err)
 	out, err := exec.CommandContext(t.Context(), binary, "-planted", "-test.v", "-disk-rounds", fmt.Sprint(diskRounds.Get()),
 		"-test.run", "^"+strings.ReplaceAll(t.Name(), "/", "$/^")+"$").CombinedOutput()
 	if err != nil {
-		t.Errorf("%v: %s", err, tail(string(out)))
+		t.Errorf("%v: %s", err, planting.Tail(string(out)))
 		return
 	}
 	for line := range strings.Lines(string(out)) {

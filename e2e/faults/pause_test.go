@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed/e2e/internal/size"
+	"github.com/distributed-go/distributed/e2e/internal/witness"
 	"github.com/distributed-go/distributed/internal/figures"
 )
 
@@ -66,7 +67,7 @@ type stop struct{ from, to int64 }
 // A pausing is the campaign.
 type pausing struct {
 	*rig
-	recorder *recorder
+	recorder *witness.Recorder
 	patient  []*player     // whose leases are longer than any pause
 	fighters []*player     // whose leases are shorter
 	done     chan struct{} // closed when the last pause is over
@@ -84,13 +85,13 @@ func newPausing(t *testing.T, c serverConfig) *pausing {
 	t.Helper()
 	p := &pausing{rig: newRig(t, c), done: make(chan struct{})}
 	var err error
-	p.recorder, err = openRecorder(p.follower.path)
+	p.recorder, err = witness.OpenRecorder(p.follower.Path())
 	must(t, err)
-	t.Cleanup(func() { p.recorder.file.Close() })
+	t.Cleanup(func() { p.recorder.Close() })
 	for _, suffix := range []string{"", "&session=0"} {
 		args := workerArgs{
 			URL: urlOf(p.server.Addr, true) + suffix, TTL: patientTTL, Keys: keysOf("patient"+suffix, patientLanes), Lanes: patientLanes,
-			Look: 20 * time.Millisecond, Tell: 200 * time.Millisecond, Store: p.store.addr(),
+			Look: 20 * time.Millisecond, Tell: 200 * time.Millisecond, Store: p.store.Addr(),
 		}
 		p.patient = append(p.patient, p.mustStart(args))
 		args.TTL, args.Keys, args.Lanes, args.Random = pauseTTL, keysOf("fight", fightKeys), 4, true
@@ -104,7 +105,7 @@ func (p *pausing) run() verdict {
 	p.t.Helper()
 	for _, w := range p.patient {
 		for i := range patientLanes {
-			if _, ok := p.follower.await(p.ctx, w.who(i)); !ok {
+			if _, ok := p.follower.Await(p.ctx, w.who(i)); !ok {
 				p.t.Fatal(errCut)
 			}
 		}
@@ -134,7 +135,7 @@ func (p *pausing) run() verdict {
 func (p *pausing) wrong(kind, format string, args ...any) {
 	p.tally.Lock()
 	defer p.tally.Unlock()
-	p.found = append(p.found, violation{kind, fmt.Sprintf(format, args...)})
+	p.found = append(p.found, violation{Kind: kind, Detail: fmt.Sprintf(format, args...)})
 }
 
 // pause stops the server once, and sees that all goes on.
@@ -146,9 +147,9 @@ func (p *pausing) pause(n int) {
 	})
 	time.Sleep(p.between(0, pauseTTL*2/5)) // real time, as all of this: the server is another process
 	must(p.t, p.server.Freeze())
-	from := monotonic()
+	from := witness.Monotonic()
 	time.Sleep(p.between(shortestPause, longestPause))
-	to := monotonic()
+	to := witness.Monotonic()
 	p.tally.Lock()
 	p.stops = append(p.stops, stop{from, to})
 	p.tally.Unlock()

@@ -5,6 +5,8 @@ package faults
 import (
 	"fmt"
 	"time"
+
+	"github.com/distributed-go/distributed/e2e/internal/witness"
 )
 
 // A party is one side of a key that wires fight for, and writes down what workers
@@ -23,7 +25,7 @@ func (p *pausing) join(who, key string, patience time.Duration) (*party, error) 
 	if err != nil {
 		return nil, err
 	}
-	y := &party{pausing: p, wire: w, who: who, key: key, asked: monotonic()}
+	y := &party{pausing: p, wire: w, who: who, key: key, asked: witness.Monotonic()}
 	if err := y.note("ask", y.asked); err != nil {
 		return nil, err
 	}
@@ -39,7 +41,7 @@ func (y *party) enter() (at int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	y.token, at = words[1], monotonic()
+	y.token, at = words[1], witness.Monotonic()
 	return at, y.note("enter", at)
 }
 
@@ -52,7 +54,7 @@ func (y *party) leave(believed int64) error {
 	if err != nil || words[0] != "ok" {
 		return err // it has run out, and its end is unknown
 	}
-	return y.note("freed", monotonic())
+	return y.note("freed", witness.Monotonic())
 }
 
 func (y *party) note(what string, at int64) error {
@@ -60,7 +62,7 @@ func (y *party) note(what string, at int64) error {
 	if what == "enter" {
 		r.Fence = fenceOf(y.token)
 	}
-	return y.pausing.recorder.write(r)
+	return y.pausing.recorder.Write(r)
 }
 
 // silent takes a lease and never renews it, while another waits, who must not be
@@ -143,7 +145,7 @@ func (y *party) sendRenewals(sent chan<- int64) error {
 			return nil
 		case <-time.After(renewEvery): // real time: the server is another process
 		}
-		sent <- monotonic()
+		sent <- witness.Monotonic()
 		if err := y.send(fmt.Sprintf("n|%s|%s %d", y.key, y.token, int(pauseTTL.Seconds()))); err != nil {
 			return err
 		}
@@ -159,7 +161,7 @@ func (y *party) confirmed(sent <-chan int64) (believed int64, err error) {
 		if err != nil {
 			return 0, err
 		}
-		ran, stopped := y.ran(believed, monotonic())
+		ran, stopped := y.ran(believed, witness.Monotonic())
 		if words[0] == "ok" {
 			if stopped {
 				y.tally.Lock()

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed/e2e/internal/size"
+	"github.com/distributed-go/distributed/e2e/internal/witness"
 	"github.com/distributed-go/distributed/internal/figures"
 )
 
@@ -53,7 +54,7 @@ func TestKillServer(t *testing.T) {
 	}
 	r.awaitGrants(r.free, r.graceEnds(r.starts[len(r.starts)-1]))
 	v := r.end(live)
-	took, late := takeovers(v.holds, deaths, takeoverBound)
+	took, late := witness.Takeovers(v.holds, deaths, takeoverBound)
 	wrong, after := r.graces(v)
 	v.found = slices.Concat(v.found, r.lost, late, wrong)
 	early := 0
@@ -116,17 +117,17 @@ func TestDamagedDirectory(t *testing.T) {
 		if len(damaged) == 2 {
 			if err == nil {
 				s.Kill()
-				report(t, []violation{{"damage", "a server started with both of its slots damaged"}})
+				report(t, []violation{{Kind: "damage", Detail: "a server started with both of its slots damaged"}})
 			}
 			return
 		}
 		if err != nil {
-			report(t, []violation{{"damage", fmt.Sprintf("with %q damaged, and one slot whole, the server does not start: %v", damaged, err)}})
+			report(t, []violation{{Kind: "damage", Detail: fmt.Sprintf("with %q damaged, and one slot whole, the server does not start: %v", damaged, err)}})
 			return
 		}
 		fence := grantOf(t, s)
 		if fence <= last {
-			report(t, []violation{{"damage", fmt.Sprintf("after %q was damaged the fence is %d, and was %d", damaged, fence, last)}})
+			report(t, []violation{{Kind: "damage", Detail: fmt.Sprintf("after %q was damaged the fence is %d, and was %d", damaged, fence, last)}})
 		}
 		last = fence
 		s.Kill()
@@ -186,7 +187,7 @@ func (r *restarting) compare(wants, got map[uint64]bool) (kept int) {
 		case away >= float64(restartTTL().Milliseconds())/2:
 			r.excused++
 		default:
-			r.lost = append(r.lost, violation{"kept", fmt.Sprintf("the hold with fence %d was lost by a restart, over which there was no server for %.0f ms", fence, away)})
+			r.lost = append(r.lost, violation{Kind: "kept", Detail: fmt.Sprintf("the hold with fence %d was lost by a restart, over which there was no server for %.0f ms", fence, away)})
 		}
 	}
 	return kept
@@ -200,7 +201,7 @@ func newRestarting(t *testing.T, c serverConfig) *restarting {
 	t.Helper()
 	r := &restarting{rig: newRig(t, c), free: keysOf("free", freeKeys)}
 	r.probers = r.mustStart(workerArgs{
-		URL: urlOf(r.server.Addr, false), TTL: restartTTL(), Keys: r.free, Lanes: freeKeys, HoldMax: time.Millisecond, Pause: 10 * time.Millisecond, Store: r.store.addr(),
+		URL: urlOf(r.server.Addr, false), TTL: restartTTL(), Keys: r.free, Lanes: freeKeys, HoldMax: time.Millisecond, Pause: 10 * time.Millisecond, Store: r.store.Addr(),
 	})
 	return r
 }
@@ -214,7 +215,7 @@ func (r *restarting) hold(n int) []*player {
 	for i := 0; i < n; i += lanes {
 		keys := keysOf(fmt.Sprint("live", i), min(lanes, n-i))
 		p := r.mustStart(workerArgs{
-			URL: urlOf(r.server.Addr, false), TTL: restartTTL(), Keys: keys, Lanes: len(keys), Look: 20 * time.Millisecond, Tell: 200 * time.Millisecond, Store: r.store.addr(),
+			URL: urlOf(r.server.Addr, false), TTL: restartTTL(), Keys: keys, Lanes: len(keys), Look: 20 * time.Millisecond, Tell: 200 * time.Millisecond, Store: r.store.Addr(),
 		})
 		r.awaitAll(p, len(keys))
 		players = append(players, p)
@@ -226,7 +227,7 @@ func (r *restarting) hold(n int) []*player {
 func (r *restarting) awaitAll(p *player, lanes int) {
 	r.t.Helper()
 	for i := range lanes {
-		if _, ok := r.follower.await(r.ctx, p.who(i)); !ok {
+		if _, ok := r.follower.Await(r.ctx, p.who(i)); !ok {
 			r.t.Fatal(errCut)
 		}
 	}
@@ -249,10 +250,8 @@ func (r *restarting) fences(players []*player) map[uint64]bool {
 
 // held are all holds that go on, as far as is known.
 func (r *restarting) held() map[string]uint64 {
-	r.follower.mu.Lock()
-	defer r.follower.mu.Unlock()
 	all := make(map[string]uint64)
-	for who, h := range r.follower.holds {
+	for who, h := range r.follower.Holds() {
 		if h.Key[:4] == "live" {
 			all[who] = h.Fence
 		}
@@ -264,17 +263,17 @@ func (r *restarting) held() map[string]uint64 {
 // again.
 func (r *restarting) killBoth() []death {
 	r.t.Helper()
-	doomed := r.mustStart(workerArgs{URL: urlOf(r.server.Addr, false), TTL: restartTTL(), Keys: r.free[:doomedKeys], Lanes: doomedKeys, Store: r.store.addr()})
+	doomed := r.mustStart(workerArgs{URL: urlOf(r.server.Addr, false), TTL: restartTTL(), Keys: r.free[:doomedKeys], Lanes: doomedKeys, Store: r.store.Addr()})
 	r.awaitAll(doomed, doomedKeys)
 	time.Sleep(r.between(0, restartTTL()/3)) // real time: anywhere between two beats
 	var deaths []death
 	for i := range doomedKeys {
-		if h, ok := r.follower.holding(doomed.who(i)); ok {
-			deaths = append(deaths, death{hold: h})
+		if h, ok := r.follower.Holding(doomed.who(i)); ok {
+			deaths = append(deaths, death{Hold: h})
 		}
 	}
 	first := r.chance(0.5)
-	at, gone := int64(0), monotonic()
+	at, gone := int64(0), witness.Monotonic()
 	if first {
 		at = r.kill(doomed)
 	}
@@ -287,7 +286,7 @@ func (r *restarting) killBoth() []death {
 		at = r.kill(doomed)
 	}
 	for i := range deaths {
-		deaths[i].at = at
+		deaths[i].At = at
 	}
 	r.revive(gone)
 	return deaths
@@ -305,14 +304,14 @@ func (r *restarting) graces(v verdict) (found []violation, after figures.Sample)
 		for _, key := range slices.Sorted(maps.Keys(v.holds)) {
 			for _, h := range v.holds[key] {
 				if h.At >= s.Ready+int64(lingering) && h.At < ends {
-					found = append(found, violation{"grace", fmt.Sprintf("key %s: fence %d was granted %v before the end of the grace", key, h.Fence, time.Duration(ends-h.At))})
+					found = append(found, violation{Kind: "grace", Detail: fmt.Sprintf("key %s: fence %d was granted %v before the end of the grace", key, h.Fence, time.Duration(ends-h.At))})
 				}
 			}
 		}
 		for _, key := range r.free {
 			i := slices.IndexFunc(v.holds[key], func(h *interval) bool { return h.At >= ends })
 			if i < 0 || v.holds[key][i].At > ends+int64(takeoverBound) {
-				found = append(found, violation{"takeover", fmt.Sprintf("key %s was not granted within %v of the end of a grace", key, takeoverBound)})
+				found = append(found, violation{Kind: "takeover", Detail: fmt.Sprintf("key %s was not granted within %v of the end of a grace", key, takeoverBound)})
 				continue
 			}
 			if at := v.holds[key][i].At; at < ends+int64(restartTTL()) && slices.Contains(r.free[doomedKeys:], key) {
@@ -326,17 +325,15 @@ func (r *restarting) graces(v verdict) (found []violation, after figures.Sample)
 // told returns after which times, in ms from when the latest server was ready,
 // holders knew that they had lost what they held.
 func (r *restarting) told(held map[string]uint64) (after figures.Sample) {
-	r.follower.mu.Lock()
-	defer r.follower.mu.Unlock()
 	ready := r.server.Ready
 	asked := make(map[string]bool)
-	for _, rec := range r.follower.records {
+	r.follower.Each(func(rec record) {
 		// A lane that has lost its hold asks anew at once.
 		if _, ours := held[rec.Who]; ours && rec.What == "ask" && rec.At >= ready && !asked[rec.Who] {
 			asked[rec.Who] = true
 			after = append(after, float64(rec.At-ready)/1e6)
 		}
-	}
+	})
 	return after
 }
 

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distributed-go/distributed/e2e/internal/witness"
 	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/internal/proc"
 )
@@ -24,8 +25,8 @@ type rig struct {
 	ctx      context.Context // ends when the campaign must have ended
 	server   *lockServer
 	before   proc.Usage // of the server, when nobody had come yet
-	store    *store
-	follower *follower
+	store    *witness.Store
+	follower *witness.Follower
 	spawning chan struct{} // a slot for each process that may start at a time
 
 	mu      sync.Mutex
@@ -56,7 +57,7 @@ func newRigWithout(t *testing.T) *rig {
 	t.Cleanup(cancel)
 	r := &rig{
 		t: t, ctx: ctx, random: newRandom(t), spawning: make(chan struct{}, spawnAtOnce), workers: make(map[*proc.Process]bool),
-		follower: follow(t, filepath.Join(t.TempDir(), "records")), store: startStore(t),
+		follower: witness.Follow(t, filepath.Join(t.TempDir(), "records")), store: witness.StartStore(t),
 	}
 	t.Cleanup(r.killAll)
 	return r
@@ -81,7 +82,7 @@ func (r *rig) startIn(space string, args workerArgs) (*player, error) {
 	args.Name = fmt.Sprintf("w%d", r.started)
 	args.Seed = r.random.Uint64()
 	r.mu.Unlock()
-	args.Records = r.follower.path
+	args.Records = r.follower.Path()
 	if args.Lanes == 0 {
 		args.Lanes = 1
 	}
@@ -127,7 +128,7 @@ func (r *rig) mustStart(args workerArgs) *player {
 
 // kill kills a worker and returns the instant before.
 func (r *rig) kill(p *player) (at int64) {
-	at = monotonic()
+	at = witness.Monotonic()
 	p.Kill()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -178,11 +179,11 @@ func (r *rig) stop(p *player) workerReport {
 func (r *rig) holder(players ...*player) (*player, interval) {
 	for r.ctx.Err() == nil {
 		for _, p := range players {
-			if h, ok := r.follower.holding(p.who(0)); ok {
+			if h, ok := r.follower.Holding(p.who(0)); ok {
 				return p, h
 			}
 		}
-		time.Sleep(followEvery) // real time: other processes go on
+		time.Sleep(witness.FollowEvery) // real time: other processes go on
 	}
 	return nil, interval{}
 }
@@ -193,7 +194,7 @@ func (r *rig) holder(players ...*player) (*player, interval) {
 func (r *rig) awaitGrants(keys []string, since int64) (after figures.Sample, ok bool) {
 	for deadline := time.Now().Add(takeoverBound); ; time.Sleep(20 * time.Millisecond) { // real time: other processes go on
 		late := time.Now().After(deadline) || r.ctx.Err() != nil
-		first := r.follower.firstGrants(since)
+		first := r.follower.FirstGrants(since)
 		after = after[:0]
 		for _, key := range keys {
 			if at := first[key]; at != 0 {
@@ -233,7 +234,7 @@ var errCut = errors.New("the campaign was cut short: what it waited for did not 
 type verdict struct {
 	holds  map[string][]*interval
 	count  int // of holds
-	writes storeCounts
+	writes witness.Counts
 	found  []violation
 }
 
@@ -250,20 +251,20 @@ func (r *rig) judge(patience time.Duration) verdict {
 func (r *rig) judgeRecords() verdict {
 	r.t.Helper()
 	r.killAll()
-	records, err := r.follower.end()
+	records, err := r.follower.End()
 	if err != nil {
 		r.fail(err)
 	}
 	var v verdict
-	v.holds, v.found = judge(records)
+	v.holds, v.found = witness.Judge(records)
 	for _, h := range v.holds {
 		v.count += len(h)
 	}
-	writes, stale := r.store.result()
+	writes, stale := r.store.Result()
 	v.writes = writes
 	v.found = append(v.found, stale...)
 	for _, err := range r.failed {
-		v.found = append(v.found, violation{"failure", err.Error()})
+		v.found = append(v.found, violation{Kind: "failure", Detail: err.Error()})
 	}
 	return v
 }

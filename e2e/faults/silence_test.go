@@ -65,7 +65,7 @@ type silentLane struct {
 
 func (s *silence) run(l silentLane) error {
 	l.proxy.SetDelay(l.delay)
-	args := workerArgs{TTL: *silenceTTL, Keys: []string{l.key}, Look: time.Millisecond, Store: s.store.addr()}
+	args := workerArgs{TTL: *silenceTTL, Keys: []string{l.key}, Look: time.Millisecond, Store: s.store.Addr()}
 	far, near := args, args
 	far.URL = urlOf(l.proxy.Addr(), true) + l.suffix
 	near.URL, near.HoldMin, near.HoldMax, near.Pause = urlOf(s.server.Addr, true), 300*time.Millisecond, 301*time.Millisecond, 20*time.Millisecond

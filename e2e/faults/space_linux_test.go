@@ -80,7 +80,7 @@ func TestNamespaces(t *testing.T) {
 		}
 	}
 	if busy != 0 {
-		found = append(found, violation{"residue", fmt.Sprintf("%d holders and waiters are left", busy)})
+		found = append(found, violation{Kind: "residue", Detail: fmt.Sprintf("%d holders and waiters are left", busy)})
 	}
 	v := r.judgeRecords()
 	v.found = append(v.found, found...)
@@ -95,7 +95,7 @@ func TestNamespaces(t *testing.T) {
 
 // kept says whether the first lane of a player holds.
 func (r *rig) kept(p *player) bool {
-	_, ok := r.follower.holding(p.who(0))
+	_, ok := r.follower.Holding(p.who(0))
 	return ok
 }
 

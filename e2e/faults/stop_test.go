@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed/e2e/internal/size"
+	"github.com/distributed-go/distributed/e2e/internal/witness"
 	"github.com/distributed-go/distributed/internal/figures"
 )
 
@@ -54,7 +55,7 @@ func (s *stopping) woken(v verdict) (held int, found []violation) {
 		}
 		held++
 		if last := lastBelief(v.holds[f.held.Key], f.held); last >= f.woke {
-			found = append(found, violation{"woken", fmt.Sprintf("key %s: %s was stopped for %v with a TTL of %v, and Check was nil %v after it went on",
+			found = append(found, violation{Kind: "woken", Detail: fmt.Sprintf("key %s: %s was stopped for %v with a TTL of %v, and Check was nil %v after it went on",
 				f.held.Key, f.held.Who, time.Duration(f.woke-f.at), stopTTL, time.Duration(last-f.woke))})
 		}
 	}
@@ -87,7 +88,7 @@ func (s *stopping) fight(key string) error {
 		var err error
 		players[i], err = s.start(workerArgs{
 			URL: urlOf(s.server.Addr, true) + s.suffix, TTL: stopTTL, Keys: []string{key}, HoldMin: 20 * time.Millisecond, HoldMax: 600 * time.Millisecond,
-			Look: 2 * time.Millisecond, Store: s.store.addr(),
+			Look: 2 * time.Millisecond, Store: s.store.Addr(),
 		})
 		if err != nil {
 			return err
@@ -120,14 +121,14 @@ func (s *stopping) fight(key string) error {
 }
 
 func (s *stopping) freeze(p *player) (freeze, error) {
-	f := freeze{at: monotonic()}
+	f := freeze{at: witness.Monotonic()}
 	if err := p.Freeze(); err != nil {
 		return f, err
 	}
-	time.Sleep(5 * followEvery) // what it wrote down until then has been read after this
-	f.held, _ = s.follower.holding(p.who(0))
+	time.Sleep(5 * witness.FollowEvery) // what it wrote down until then has been read after this
+	f.held, _ = s.follower.Holding(p.who(0))
 	time.Sleep(s.between(shortestStop, longestStop))
-	f.woke = monotonic()
+	f.woke = witness.Monotonic()
 	return f, p.Signal(syscall.SIGCONT)
 }
 
@@ -135,7 +136,7 @@ func (s *stopping) freeze(p *player) (freeze, error) {
 func lastBelief(holds []*interval, h interval) int64 {
 	for _, other := range holds {
 		if other.Who == h.Who && other.Fence == h.Fence {
-			return other.last
+			return other.Last
 		}
 	}
 	return 0

@@ -3,18 +3,17 @@
 package faults
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/distributed-go/distributed"
+	"github.com/distributed-go/distributed/e2e/internal/witness"
 	"github.com/distributed-go/distributed/internal/proc"
 	"github.com/distributed-go/distributed/locker"
 )
@@ -69,7 +68,7 @@ type workerReport struct {
 type worker struct {
 	workerArgs
 	client   *distributed.Client
-	recorder *recorder
+	recorder *witness.Recorder
 	ctx      context.Context // ends when the worker is to stop
 	wg       sync.WaitGroup
 
@@ -86,7 +85,7 @@ func workerRole(c *proc.Child) error {
 		return err
 	}
 	var err error
-	if w.recorder, err = openRecorder(w.Records); err != nil {
+	if w.recorder, err = witness.OpenRecorder(w.Records); err != nil {
 		return err
 	}
 	w.client, err = distributed.Open(w.URL, locker.WithTTL(w.TTL), locker.WithLogger(slog.New(slog.DiscardHandler)))
@@ -102,7 +101,11 @@ func workerRole(c *proc.Child) error {
 		}
 	}
 	for i := range w.Lanes {
-		l := &lane{worker: w, who: fmt.Sprintf("%s.%d", w.Name, i), key: w.Keys[i%len(w.Keys)], random: rand.New(rand.NewPCG(w.Seed, uint64(i)))}
+		l := &lane{worker: w, random: rand.New(rand.NewPCG(w.Seed, uint64(i)))}
+		l.Lane = witness.Lane{
+			Recorder: w.recorder, Who: fmt.Sprintf("%s.%d", w.Name, i), Key: w.Keys[i%len(w.Keys)],
+			Look: w.Look, Tell: w.Tell, Store: w.Store, Refused: func() { w.refused.Add(1) },
+		}
 		w.wg.Go(l.run)
 	}
 	c.Handle("rest", proc.Handle(func(struct{}) (workerReport, error) {
@@ -151,16 +154,14 @@ func (w *worker) report() (workerReport, error) {
 // A lane is one goroutine of a worker.
 type lane struct {
 	*worker
-	who, key string
-	random   *rand.Rand
-	conn     net.Conn // to the store
-	answers  *bufio.Reader
+	witness.Lane
+	random *rand.Rand
 }
 
 func (l *lane) run() {
 	for l.ctx.Err() == nil {
 		if l.Random {
-			l.key = l.Keys[l.random.IntN(len(l.Keys))]
+			l.Key = l.Keys[l.random.IntN(len(l.Keys))]
 		}
 		if err := l.turn(); err != nil {
 			l.failed.CompareAndSwap(nil, &err)
@@ -181,11 +182,11 @@ func (l *lane) turn() error {
 		ctx, cancel = context.WithTimeout(ctx, l.between(0, l.Patience))
 		defer cancel()
 	}
-	if err := l.note("ask", 0, monotonic()); err != nil {
+	if err := l.Note("ask", 0, witness.Monotonic()); err != nil {
 		return err
 	}
-	lease, err := l.client.Acquire(ctx, l.key)
-	at := monotonic()
+	lease, err := l.client.Acquire(ctx, l.Key)
+	at := witness.Monotonic()
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		l.givenUp.Add(1)
@@ -198,7 +199,7 @@ func (l *lane) turn() error {
 		return errors.New("the server has no fences")
 	}
 	l.entered.Add(1)
-	if err := l.note("enter", fence, at); err != nil {
+	if err := l.Note("enter", fence, at); err != nil {
 		return err
 	}
 	l.set(lease)
@@ -206,33 +207,16 @@ func (l *lane) turn() error {
 	return l.hold(lease, fence, at)
 }
 
-// hold holds until its time is over or the lease is lost. It writes down the
-// last instant before a Check that returned nil.
+// hold holds until its time is over or the lease is lost, and releases it.
 func (l *lane) hold(lease *distributed.Lease, fence uint64, at int64) error {
 	until := at + int64(l.between(l.HoldMin, l.HoldMax))
-	believed, told := at, at
-	for {
-		now := monotonic()
-		if lease.Check() != nil {
-			l.lost.Add(1)
-			return l.note("gone", 0, believed)
-		}
-		believed = now
-		if l.ctx.Err() != nil || l.HoldMax > 0 && now >= until {
-			break
-		}
-		if now-told >= int64(max(l.Tell, 10*time.Millisecond)) {
-			told = now
-			if err := l.note("alive", 0, now); err != nil {
-				return err
-			}
-		}
-		time.Sleep(max(l.Look, time.Millisecond)) // real time: this is where a holder works, and is stopped
-		if l.Store != "" {
-			l.put(fence)
-		}
+	lost, err := l.Believe(lease.Check, fence, at, func(now int64) bool {
+		return l.ctx.Err() != nil || l.HoldMax > 0 && now >= until
+	})
+	if lost {
+		l.lost.Add(1)
 	}
-	if err := l.note("leave", 0, believed); err != nil {
+	if lost || err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*l.TTL)
@@ -240,40 +224,17 @@ func (l *lane) hold(lease *distributed.Lease, fence uint64, at int64) error {
 	if lease.Release(ctx) != nil {
 		return nil // it was lost, or will run out: its end is unknown
 	}
-	return l.note("freed", 0, monotonic())
-}
-
-func (l *lane) note(what string, fence uint64, at int64) error {
-	return l.recorder.write(record{What: what, Who: l.who, Key: l.key, Fence: fence, At: at})
-}
-
-// put writes to the store as holders do who have just checked. That the store
-// refuses is its business, and is counted there too.
-func (l *lane) put(fence uint64) {
-	if l.conn == nil {
-		conn, err := net.Dial("tcp", l.Store)
-		if err != nil {
-			return // the test is over
-		}
-		l.conn, l.answers = conn, bufio.NewReader(conn)
-	}
-	_, err := fmt.Fprintf(l.conn, "%s %d\n", l.key, fence)
-	if err != nil {
-		return
-	}
-	if answer, _ := l.answers.ReadString('\n'); answer == "stale\n" {
-		l.refused.Add(1)
-	}
+	return l.Note("freed", 0, witness.Monotonic())
 }
 
 func (l *lane) set(lease *distributed.Lease) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if lease == nil {
-		delete(l.holds, l.who)
+		delete(l.holds, l.Who)
 		return
 	}
-	l.holds[l.who] = lease
+	l.holds[l.Who] = lease
 }
 
 // between returns a random time.

@@ -1,6 +1,6 @@
 //go:build unix
 
-package faults
+package witness
 
 import (
 	"bytes"
@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// monotonic reads the clock that all processes of a machine share, in ns.
-func monotonic() int64 {
+// Monotonic reads the clock that all processes of a machine share, in ns.
+func Monotonic() int64 {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
 		panic("a system without CLOCK_MONOTONIC: " + err.Error())
@@ -23,7 +23,7 @@ func monotonic() int64 {
 	return ts.Nano()
 }
 
-// A record is one line that a process wrote down, with one write(2) to a file
+// A Record is one line that a process wrote down, with one write(2) to a file
 // that all append to: what was written survives SIGKILL.
 //
 //	ask     an acquisition begins, at At
@@ -32,7 +32,7 @@ func monotonic() int64 {
 //	gone    a Check failed; the last one that returned nil began at At
 //	leave   the last Check that returned nil began at At, and Release follows
 //	freed   Release returned without an error, at At
-type record struct {
+type Record struct {
 	What  string
 	Who   string // process and lane: there is one hold at a time for each
 	Key   string
@@ -40,11 +40,11 @@ type record struct {
 	At    int64  // by monotonic
 }
 
-func (r record) line() []byte {
+func (r Record) line() []byte {
 	return fmt.Appendf(nil, "%s %s %s %d %d\n", r.What, r.Who, r.Key, r.Fence, r.At)
 }
 
-func parseRecord(line string) (r record, err error) {
+func parseRecord(line string) (r Record, err error) {
 	if _, err := fmt.Sscanf(line, "%s %s %s %d %d", &r.What, &r.Who, &r.Key, &r.Fence, &r.At); err != nil {
 		return r, fmt.Errorf("%q: %w", line, err)
 	}
@@ -55,54 +55,62 @@ func parseRecord(line string) (r record, err error) {
 	return r, fmt.Errorf("%q says nothing known", line)
 }
 
-// A recorder writes records down.
-type recorder struct{ file *os.File }
+// A Recorder writes records down.
+type Recorder struct{ file *os.File }
 
-func openRecorder(path string) (*recorder, error) {
+// OpenRecorder returns a recorder that appends to a file.
+func OpenRecorder(path string) (*Recorder, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	return &recorder{f}, err
+	return &Recorder{f}, err
 }
 
-func (r *recorder) write(rec record) error {
+// Close closes the file.
+func (r *Recorder) Close() error { return r.file.Close() }
+
+// Write writes a record down.
+func (r *Recorder) Write(rec Record) error {
 	_, err := r.file.Write(rec.line())
 	return err
 }
 
-// A follower reads the records of a run while they are written, and keeps
+// A Follower reads the records of a run while they are written, and keeps
 // them. It is safe for concurrent use.
-type follower struct {
+type Follower struct {
 	path string
 	stop func()
 	done chan struct{} // closed when everything was read
 
 	mu      sync.Mutex
-	waits   map[string]chan interval // guarded by mu, as all below; by who is awaited to hold
-	records []record                 // in the order of the file
-	holds   map[string]*interval     // by who, those that go on
+	waits   map[string]chan Interval // guarded by mu, as all below; by who is awaited to hold
+	records []Record                 // in the order of the file
+	holds   map[string]*Interval     // by who, those that go on
 	err     error
 }
 
-// followEvery is how often the file is read while it grows.
-const followEvery = 2 * time.Millisecond
+// FollowEvery is how often the file is read while it grows.
+const FollowEvery = 2 * time.Millisecond
 
-func follow(t testing.TB, path string) *follower {
+// Follow reads the records in a file, which need not exist yet, until the test ends.
+func Follow(t testing.TB, path string) *Follower {
 	t.Helper()
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDONLY, 0o600)
-	must(t, err)
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, stop := context.WithCancel(context.Background())
-	f := &follower{path: path, stop: stop, done: make(chan struct{}), waits: make(map[string]chan interval), holds: make(map[string]*interval)}
+	f := &Follower{path: path, stop: stop, done: make(chan struct{}), waits: make(map[string]chan Interval), holds: make(map[string]*Interval)}
 	go func() {
 		defer close(f.done)
 		defer file.Close()
 		f.read(ctx, file)
 	}()
-	t.Cleanup(func() { f.end() })
+	t.Cleanup(func() { f.End() })
 	return f
 }
 
 // read reads until ctx ends, and then to the end of the file. A line that is not
 // whole yet waits for its rest.
-func (f *follower) read(ctx context.Context, file *os.File) {
+func (f *Follower) read(ctx context.Context, file *os.File) {
 	var (
 		rest []byte
 		buf  = make([]byte, 1<<16)
@@ -119,12 +127,12 @@ func (f *follower) read(ctx context.Context, file *os.File) {
 			if ended {
 				return
 			}
-			time.Sleep(followEvery) // real time: other processes write
+			time.Sleep(FollowEvery) // real time: other processes write
 		}
 	}
 }
 
-func (f *follower) take(lines []byte) {
+func (f *Follower) take(lines []byte) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for line := range bytes.Lines(lines) {
@@ -136,7 +144,7 @@ func (f *follower) take(lines []byte) {
 		f.records = append(f.records, r)
 		switch r.What {
 		case "enter":
-			h := &interval{record: r, last: r.At}
+			h := &Interval{Record: r, Last: r.At}
 			f.holds[r.Who] = h
 			if c := f.waits[r.Who]; c != nil {
 				delete(f.waits, r.Who)
@@ -148,21 +156,21 @@ func (f *follower) take(lines []byte) {
 	}
 }
 
-// holding returns the hold of a lane, and false if it has none as far as was
+// Holding returns the hold of a lane, and false if it has none as far as was
 // read.
-func (f *follower) holding(who string) (interval, bool) {
+func (f *Follower) Holding(who string) (Interval, bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	h, ok := f.holds[who]
 	if !ok {
-		return interval{}, false
+		return Interval{}, false
 	}
 	return *h, true
 }
 
-// firstGrants returns when each key was first granted after an instant, as far as
+// FirstGrants returns when each key was first granted after an instant, as far as
 // was read.
-func (f *follower) firstGrants(since int64) map[string]int64 {
+func (f *Follower) FirstGrants(since int64) map[string]int64 {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	first := make(map[string]int64)
@@ -174,9 +182,9 @@ func (f *follower) firstGrants(since int64) map[string]int64 {
 	return first
 }
 
-// await waits until one of the lanes holds, and returns false if ctx ends first.
-func (f *follower) await(ctx context.Context, who ...string) (interval, bool) {
-	c := make(chan interval, len(who))
+// Await waits until one of the lanes holds, and returns false if ctx ends first.
+func (f *Follower) Await(ctx context.Context, who ...string) (Interval, bool) {
+	c := make(chan Interval, len(who))
 	f.mu.Lock()
 	for _, w := range who {
 		if h, ok := f.holds[w]; ok {
@@ -197,15 +205,39 @@ func (f *follower) await(ctx context.Context, who ...string) (interval, bool) {
 	case h := <-c:
 		return h, true
 	case <-ctx.Done():
-		return interval{}, false
+		return Interval{}, false
 	}
 }
 
-// end reads what is left and returns all records. It is idempotent.
-func (f *follower) end() ([]record, error) {
+// End reads what is left and returns all records. It is idempotent.
+func (f *Follower) End() ([]Record, error) {
 	f.stop()
 	<-f.done
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.records, f.err
+}
+
+// Path is the file that is read.
+func (f *Follower) Path() string { return f.path }
+
+// Holds returns the holds that go on, by who has them, as far as was read.
+func (f *Follower) Holds() map[string]Interval {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	holds := make(map[string]Interval, len(f.holds))
+	for who, h := range f.holds {
+		holds[who] = *h
+	}
+	return holds
+}
+
+// Each calls a function for every record that was read so far, in the order of
+// the file. It must not call the follower.
+func (f *Follower) Each(see func(Record)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, r := range f.records {
+		see(r)
+	}
 }

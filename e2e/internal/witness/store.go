@@ -1,9 +1,10 @@
 //go:build unix
 
-package faults
+package witness
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -13,10 +14,10 @@ import (
 	"github.com/distributed-go/distributed/guard"
 )
 
-// A store is a resource that locks protect, in the test's own process, so that
+// A Store is a resource that locks protect, in the test's own process, so that
 // it survives every worker. It keeps what it is given twice: behind a guard,
 // and without one. Each request is a line "KEY FENCE", each answer a line.
-type store struct {
+type Store struct {
 	listener net.Listener
 	running  sync.WaitGroup
 	guarded  guard.Memory
@@ -24,31 +25,35 @@ type store struct {
 	mu      sync.Mutex
 	conns   map[net.Conn]bool // guarded by mu, as all below; nil once closed
 	largest map[string]uint64 // the largest fence that wrote to each key
-	counts  storeCounts
-	found   []violation
+	counts  Counts
+	found   []Violation
 }
 
-// storeCounts is what a store has seen.
-type storeCounts struct {
+// Counts is what a store has seen.
+type Counts struct {
 	Writes        int
 	StaleRefused  int // by the guard
 	StaleAccepted int // by the guard
 	StaleTaken    int // by the one without a guard
 }
 
-func startStore(t testing.TB) *store {
+// StartStore starts a store that is closed when the test ends.
+func StartStore(t testing.TB) *Store {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	s := &store{listener: ln, conns: make(map[net.Conn]bool), largest: make(map[string]uint64)}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Store{listener: ln, conns: make(map[net.Conn]bool), largest: make(map[string]uint64)}
 	s.running.Go(s.accept)
 	t.Cleanup(s.close)
 	return s
 }
 
-func (s *store) addr() string { return s.listener.Addr().String() }
+// Addr is where it listens.
+func (s *Store) Addr() string { return s.listener.Addr().String() }
 
-func (s *store) accept() {
+func (s *Store) accept() {
 	for {
 		conn, err := s.listener.Accept()
 		if err != nil {
@@ -58,7 +63,7 @@ func (s *store) accept() {
 	}
 }
 
-func (s *store) close() {
+func (s *Store) close() {
 	s.listener.Close()
 	s.mu.Lock()
 	for c := range s.conns {
@@ -69,7 +74,7 @@ func (s *store) close() {
 	s.running.Wait()
 }
 
-func (s *store) serve(conn net.Conn) {
+func (s *Store) serve(conn net.Conn) {
 	defer conn.Close()
 	s.mu.Lock()
 	if s.conns == nil {
@@ -103,7 +108,7 @@ func (s *store) serve(conn net.Conn) {
 
 // put writes to both, and says whether the guard let the write pass. That the
 // guard is right is judged by the fences that wrote before, not by the guard.
-func (s *store) put(key string, fence uint64) bool {
+func (s *Store) put(key string, fence uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.counts.Writes++
@@ -112,21 +117,21 @@ func (s *store) put(key string, fence uint64) bool {
 		s.counts.StaleTaken++
 	}
 	s.largest[key] = max(s.largest[key], fence)
-	err := guard.Write(noContext, &s.guarded, key, fence, []byte("x"))
+	err := guard.Write(context.Background(), &s.guarded, key, fence, []byte("x"))
 	switch {
 	case stale && err == nil:
 		s.counts.StaleAccepted++
-		s.found = append(s.found, violation{"stale", fmt.Sprintf("key %s: the guard accepted fence %d after %d", key, fence, s.largest[key])})
+		s.found = append(s.found, Violation{Kind: "stale", Detail: fmt.Sprintf("key %s: the guard accepted fence %d after %d", key, fence, s.largest[key])})
 	case stale && errors.Is(err, guard.ErrStale):
 		s.counts.StaleRefused++
 	case err != nil:
-		s.found = append(s.found, violation{"guard", fmt.Sprintf("key %s, fence %d after %d: %v", key, fence, s.largest[key], err)})
+		s.found = append(s.found, Violation{Kind: "guard", Detail: fmt.Sprintf("key %s, fence %d after %d: %v", key, fence, s.largest[key], err)})
 	}
 	return err == nil
 }
 
-// result returns what was seen so far.
-func (s *store) result() (storeCounts, []violation) {
+// Result returns what was seen so far.
+func (s *Store) Result() (Counts, []Violation) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.counts, s.found

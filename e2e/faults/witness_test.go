@@ -1,0 +1,12 @@
+//go:build unix
+
+package faults
+
+import "github.com/distributed-go/distributed/e2e/internal/witness"
+
+type (
+	record    = witness.Record
+	interval  = witness.Interval
+	violation = witness.Violation
+	death     = witness.Death
+)
