@@ -23,6 +23,9 @@ Without --server it starts a server for the purpose, in a process of its own, on
 a free port of this machine. With it, the echo still runs on this machine, so
 that ratios mean something only where the server does too.
 
+An etcd (--server etcd://...) puts each lock and unlock on its disk, and has no local
+hand-over; that row is left out.
+
 Locks and echo take turns, in short blocks in random order; ratios are taken
 block by block, and what is shown are medians, with quartiles in brackets. A
 second copy of the echo takes turns with the first: where it is not within 5 % of

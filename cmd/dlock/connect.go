@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/distributed-go/distributed"
+	_ "github.com/distributed-go/distributed/etcd" // makes etcd:// and etcds:// known
 	"github.com/distributed-go/distributed/locker"
 	"github.com/spf13/pflag"
 )
@@ -17,12 +18,15 @@ import (
 const envURL = "DISTRIBUTED_URL"
 
 // secretVars are the environment variables with the servers' secret, and with
-// the name of a file that has it: the library's own, then those of a server on
-// the same machine. A secret has no flag: every user of a machine can read the
-// arguments of every process.
-var secretVars = []struct{ text, file string }{
-	{"DISTRIBUTED_SECRET", "DISTRIBUTED_SECRET_FILE"},
-	{"DFLOCKD_AUTH_TOKEN", "DFLOCKD_AUTH_TOKEN_FILE"},
+// the name of a file that has it: the library's own, then those of a lock server
+// on the same machine, which are not for an etcd. A secret has no flag: every user
+// of a machine can read the arguments of every process.
+var secretVars = []struct {
+	text, file string
+	dflockd    bool // for dflockd:// alone
+}{
+	{"DISTRIBUTED_SECRET", "DISTRIBUTED_SECRET_FILE", false},
+	{"DFLOCKD_AUTH_TOKEN", "DFLOCKD_AUTH_TOKEN_FILE", true},
 }
 
 // connection is how to reach the servers.
@@ -38,10 +42,10 @@ func (c *connection) addFlags(a *app, f *pflag.FlagSet) {
 	if url == "" {
 		url = distributed.DefaultURL
 	}
-	f.StringVarP(&c.url, "server", "s", url, "`URL` of the servers, as in dflockd://h1:6388,h2:6388 (environment: "+envURL+")")
-	f.StringVar(&c.authTokenFile, "auth-token-file", "", "`FILE` with the servers' secret (environment: "+secretNames()+")")
-	f.StringVar(&c.ca, "ca", "", "`FILE` with the certificates to trust, with dflockds:// (default: the system's)")
-	f.StringVar(&c.cert, "cert", "", "`FILE` with the certificate to show to the servers, with dflockds://")
+	f.StringVarP(&c.url, "server", "s", url, "`URL` of the servers, as in dflockd://h1:6388,h2:6388 or etcd://h1:2379,h2:2379/PREFIX (environment: "+envURL+")")
+	f.StringVar(&c.authTokenFile, "auth-token-file", "", "`FILE` with the servers' secret, which of an etcd is USER:PASSWORD (environment: "+secretNames()+")")
+	f.StringVar(&c.ca, "ca", "", "`FILE` with the certificates to trust, with dflockds:// or etcds:// (default: the system's)")
+	f.StringVar(&c.cert, "cert", "", "`FILE` with the certificate to show to the servers, with dflockds:// or etcds://")
 	f.StringVar(&c.key, "key", "", "`FILE` with the certificate's private key")
 }
 
@@ -68,6 +72,11 @@ func (c *connection) open(a *app, opts ...locker.Option) (*distributed.Client, e
 		return nil, usagef("%w", err)
 	}
 	return client, nil
+}
+
+// etcd says whether the servers are an etcd.
+func (c *connection) etcd() bool {
+	return strings.HasPrefix(c.url, "etcd:") || strings.HasPrefix(c.url, "etcds:")
 }
 
 // anonymous keeps the servers from watching this process: they would release
@@ -98,6 +107,9 @@ func (c *connection) secret(a *app) (string, error) {
 		return readSecret(c.authTokenFile)
 	}
 	for _, v := range secretVars {
+		if v.dflockd && c.etcd() {
+			continue
+		}
 		if s := a.getenv(v.text); s != "" {
 			return s, nil
 		}
@@ -125,8 +137,8 @@ func (c *connection) tlsConfig() (*tls.Config, error) {
 	if c.ca == "" && c.cert == "" && c.key == "" {
 		return nil, nil
 	}
-	if !strings.HasPrefix(c.url, "dflockds:") {
-		return nil, usagef("--ca, --cert and --key need a URL with TLS, as in dflockds://host:6388, not %q", c.url)
+	if !strings.HasPrefix(c.url, "dflockds:") && !strings.HasPrefix(c.url, "etcds:") {
+		return nil, usagef("--ca, --cert and --key need a URL with TLS, as in dflockds://host:6388 or etcds://host:2379, not %q", c.url)
 	}
 	conf := &tls.Config{MinVersion: tls.VersionTLS12}
 	if c.ca != "" {

@@ -123,6 +123,41 @@ func TestTLSWithACertificateOfOurOwn(t *testing.T) {
 	start(t, toolEnv(), runSh(url, "exit 3", "-w", "500ms", "--ca", cert, "key")...).want(exitUsage)
 }
 
+// An etcd that is not there is enough to see what would be sent to it.
+func TestSecretOfAnEtcd(t *testing.T) {
+	const nobody = "etcd://127.0.0.1:1/prefix"
+	for _, c := range []struct {
+		env  []string
+		url  string
+		says string
+	}{
+		{[]string{"DFLOCKD_AUTH_TOKEN=correct horse"}, nobody, "unavailable"}, // it is not for an etcd
+		{[]string{"DISTRIBUTED_SECRET=correct horse"}, nobody, "USER:PASSWORD"},
+		{[]string{"DISTRIBUTED_SECRET=user:horse"}, "etcd://192.0.2.1/prefix", "plaintext"},
+		{[]string{"DISTRIBUTED_SECRET=horse"}, "etcd://192.0.2.1/prefix?user=me", "plaintext"},
+		{nil, nobody + "?user=me", "want a secret"},
+		{nil, nobody + "?fences=1", `unknown parameter "fences"`},
+	} {
+		out := call(t, toolEnv(c.env...), runSh(c.url, "exit 3", "-w", "50ms", "key")...)
+		if out.code != exitUsage || !strings.Contains(out.stderr, c.says) {
+			t.Errorf("%s with %q: %+v, want code %d and %q", c.url, c.env, out, exitUsage, c.says)
+		}
+		if strings.Contains(out.stdout+out.stderr, "horse") {
+			t.Errorf("%s with %q: %+v shows the secret", c.url, c.env, out)
+		}
+	}
+}
+
+func TestCertificatesForAnEtcd(t *testing.T) {
+	cert, key := certificate(t)
+	for url, want := range map[string]bool{"etcds://127.0.0.1:1/p": true, "etcd://127.0.0.1:1/p": false, "dflockds://127.0.0.1:1": true, "dflockd://127.0.0.1:1": false} {
+		out := call(t, toolEnv(), runSh(url, "exit 3", "-w", "50ms", "--ca", cert, "--cert", cert, "--key", key, "key")...)
+		if out.code != exitUsage || strings.Contains(out.stderr, "need a URL with TLS") == want {
+			t.Errorf("%s: %+v, want to be allowed: %v", url, out, want)
+		}
+	}
+}
+
 func TestAnonymous(t *testing.T) {
 	for url, want := range map[string]string{
 		"dflockd://h":                  "dflockd://h?process=0",

@@ -34,6 +34,9 @@ long it has had the lock, LEFT what is left of the lease unless it is renewed,
 and IDLE the time since the last holder. Below it says which servers are not ready:
 those that were restarted and grant nothing yet, and those whose disk has failed.
 
+An etcd knows neither LEFT, IDLE, SERVER nor how many are connected, and counts HELD
+from the request. It shows what is below the URL's prefix.
+
 Exit code: 0, or 125 on bad usage or if a server could not be reached; what the
 others know is printed all the same.`,
 		Example: examples("dlock stats", "dlock stats --json | jq '.keys[] | select(.waiters > 0)'"),
@@ -67,7 +70,7 @@ func (a *app) inspect(ctx context.Context, conn *connection) (locker.Report, err
 	}
 	report, err := inspector.Inspect(ctx) // Client.Inspect returns all or nothing
 	if err != nil {
-		return report, failf(exitUsage, "%w", err)
+		return report, failf(exitUsage, "inspect %s: %w", client.Backend(), err)
 	}
 	return report, nil
 }
@@ -140,7 +143,11 @@ func printTable(w io.Writer, r locker.Report) error {
 			return err
 		}
 	}
-	_, err := fmt.Fprintf(w, "keys: %d, connections: %d\n", len(r.Keys), r.Connections)
+	connections := ""
+	if r.Connections > 0 { // ours, at least, where it is known at all
+		connections = fmt.Sprintf(", connections: %d", r.Connections)
+	}
+	_, err := fmt.Fprintf(w, "keys: %d%s\n", len(r.Keys), connections)
 	return err
 }
 
