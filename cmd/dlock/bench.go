@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"time"
 
-	"github.com/distributed-go/distributed"
 	"github.com/distributed-go/distributed/cmd/dlock/internal/bench"
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -109,12 +108,8 @@ func (a *app) bench(ctx context.Context, o *benchOptions) error {
 	defer cancel()
 	opts := bench.Options{
 		Launch: func() *exec.Cmd { return &exec.Cmd{Path: self, Args: []string{self, benchServerVerb}, Env: a.env} },
-		Open: func(url string, opts ...distributed.Option) (*distributed.Client, error) {
-			conn := o.conn
-			conn.url = url
-			return conn.open(a, opts...)
-		},
-		URL: o.conn.url, Block: o.block,
+		Open:   o.conn.opener(a),
+		URL:    o.conn.url, Block: o.block,
 	}
 	switch {
 	case o.quick:

@@ -74,6 +74,25 @@ func (c *connection) open(a *app, opts ...locker.Option) (*distributed.Client, e
 	return client, nil
 }
 
+// opener is open for other URLs of the same servers.
+func (c *connection) opener(a *app) func(url string, opts ...distributed.Option) (*distributed.Client, error) {
+	return func(url string, opts ...distributed.Option) (*distributed.Client, error) {
+		there := *c
+		there.url = url
+		return there.open(a, opts...)
+	}
+}
+
+// files are the flags that say where secrets and certificates are, for a child.
+func (c *connection) files() (args []string) {
+	for _, f := range []struct{ name, value string }{{"auth-token-file", c.authTokenFile}, {"ca", c.ca}, {"cert", c.cert}, {"key", c.key}} {
+		if f.value != "" {
+			args = append(args, "--"+f.name+"="+f.value)
+		}
+	}
+	return args
+}
+
 // etcd says whether the servers are an etcd.
 func (c *connection) etcd() bool {
 	return strings.HasPrefix(c.url, "etcd:") || strings.HasPrefix(c.url, "etcds:")

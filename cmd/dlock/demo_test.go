@@ -214,3 +214,27 @@ func TestDemoRefusesArguments(t *testing.T) {
 		t.Errorf("%+v", out)
 	}
 }
+
+func TestDemoElsewhere(t *testing.T) {
+	for url, says := range map[string]string{
+		"dflockd://127.0.0.1:1":         "want an etcd",
+		"memory://":                     "want an etcd",
+		"etcd://127.0.0.1:1/p?fences=1": `unknown parameter "fences"`,
+	} {
+		if out := call(t, toolEnv(), "demo", "--server", url); out.code != exitUsage || out.stdout != "" || !strings.Contains(out.stderr, says) {
+			t.Errorf("%s: %+v, want code %d and %q", url, out, exitUsage, says)
+		}
+	}
+}
+
+func TestTableSaysWhatIsLeftOut(t *testing.T) {
+	var out bytes.Buffer
+	r := summarize(results()[:1], time.Second)
+	r.LeftOut = []demo.Omission{{Name: "another", Why: "a moon"}}
+	if err := writeTable(&out, r, func(_, text string) string { return text }); err != nil {
+		t.Fatal(err)
+	}
+	if text := out.String(); !strings.Contains(text, "another  left out  needs a moon\n") || !strings.Contains(text, "1 of 1 hold") {
+		t.Errorf("printed\n%s", text)
+	}
+}

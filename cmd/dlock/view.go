@@ -101,6 +101,9 @@ func writeTable(out io.Writer, r demoReport, paint func(colour, text string) str
 			held++
 		}
 	}
+	for _, o := range r.LeftOut {
+		fmt.Fprintf(t, "%s\t%s\tneeds %s\n", o.Name, paint(normal, "left out"), o.Why)
+	}
 	if err := t.Flush(); err != nil {
 		return err
 	}

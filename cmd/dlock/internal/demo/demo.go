@@ -1,8 +1,8 @@
 // Package demo shows what distributed promises, with real processes, real
 // faults and a verdict on each promise.
 //
-// It is made of rows. A row plays on a Stage: servers in this process, workers
-// in processes of their own, and one journal that all of them write to. Workers
+// It is made of rows. A row plays on a Stage: servers in this process or an etcd
+// (see Venue), workers in processes of their own, and one journal that all of them write to. Workers
 // do what they are told, line by line, and write down what they did; the row
 // tells them, hurts them, and then judges the journal. The judges are functions
 // of what was recorded and nothing else, so that each can be shown to fail. To
@@ -17,7 +17,7 @@ import (
 )
 
 // A row, and the demo as a whole, end in time even if a promise is broken and a
-// worker waits for ever.
+// worker waits for ever. See Venue.timeouts.
 const (
 	rowTimeout  = 8 * time.Second
 	demoTimeout = 28 * time.Second
@@ -29,6 +29,10 @@ type Row struct {
 	Name string
 	// Claim is what must hold, in a line.
 	Claim string
+	// atEtcd is the claim where the servers are an etcd; "" is Claim.
+	atEtcd string
+	// needs says what the row needs that an etcd is not; "" is nothing.
+	needs string
 	// play returns an error if it could not be played to its end.
 	play func(ctx context.Context, s *Stage) (Verdict, error)
 }
@@ -82,15 +86,16 @@ type Watcher interface {
 	Ended(i int, r Result)
 }
 
-// Run plays the rows, one after the other, and returns their results. Work
-// starts workers. The error is that of ctx, or says that nothing could be
+// Run plays the rows at the venue, one after the other, and returns their results.
+// Work starts workers. The error is that of ctx, or says that nothing could be
 // played; nothing is left of the demo when it returns.
-func Run(ctx context.Context, rows []Row, work Start, w Watcher) ([]Result, error) {
+func Run(ctx context.Context, at Venue, rows []Row, work Start, w Watcher) ([]Result, error) {
 	var results []Result
-	bounded, cancel := context.WithTimeout(ctx, demoTimeout)
+	_, all := at.timeouts()
+	bounded, cancel := context.WithTimeout(ctx, all)
 	defer cancel()
 	for i, row := range rows {
-		r, err := play(bounded, i, row, work, w)
+		r, err := play(bounded, at, i, row, work, w)
 		if err != nil {
 			return results, err
 		}
@@ -103,10 +108,11 @@ func Run(ctx context.Context, rows []Row, work Start, w Watcher) ([]Result, erro
 	return results, nil
 }
 
-func play(ctx context.Context, i int, row Row, work Start, w Watcher) (r Result, err error) {
-	ctx, cancel := context.WithTimeout(ctx, rowTimeout)
+func play(ctx context.Context, at Venue, i int, row Row, work Start, w Watcher) (r Result, err error) {
+	one, _ := at.timeouts()
+	ctx, cancel := context.WithTimeout(ctx, one)
 	defer cancel()
-	s, err := newStage(work)
+	s, err := newStage(at, work)
 	if err != nil {
 		return r, err
 	}

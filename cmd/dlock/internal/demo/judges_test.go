@@ -139,7 +139,7 @@ func TestJudgeCrash(t *testing.T) {
 		{Event: evKill, N: 2, At: 2 * time.Second},
 		{Worker: 3, Event: evEnter, Fence: 12, At: 2*time.Second + 4*time.Millisecond},
 	}
-	judged(t, good, func(r []Record) Verdict { return judgeCrash(r, 3) }, []bad{
+	judged(t, good, func(r []Record) Verdict { return judgeCrash(r, 3, crashBound) }, []bad{
 		{"the next held before the kill", swapped(1, 2), "2 held at once"},
 		{"the next held late", edited(2, func(r *Record) { r.At += crashBound }), "are allowed"},
 		{"the fence stayed", edited(2, func(r *Record) { r.Fence = 10 }), "got the fence 10 after 10"},
@@ -148,7 +148,7 @@ func TestJudgeCrash(t *testing.T) {
 		{"somebody else was killed", edited(3, func(r *Record) { r.N = 3 }), "worker 3 was killed and did not hold"},
 		{"nobody was killed", func(r []Record) []Record { return []Record{r[0]} }, "passed on 0 times, not 2"},
 	})
-	if v := judgeCrash(good, 3); v.Saw != "held by the next after 3ms, 4ms" {
+	if v := judgeCrash(good, 3, crashBound); v.Saw != "held by the next after 3ms, 4ms" {
 		t.Errorf("saw %q, want the times from each kill", v.Saw)
 	}
 }
@@ -169,7 +169,7 @@ func TestJudgePause(t *testing.T) {
 	const stop, enter, secondCheck, refused = 5, 6, 9, 10
 	good[secondCheck].Err = lost
 	final := guarded{Fence: good[enter].Fence, Text: "next"}
-	judge := func(r []Record) Verdict { return judgePause(r, final, time.Second) }
+	judge := func(r []Record) Verdict { return judgePause(r, final, time.Second, pauseBound) }
 	judged(t, good, judge, []bad{
 		{"the next held while the sleeper did", swapped(stop, enter), `"enter" where`},
 		{"the sleeper did not notice", edited(secondCheck, func(r *Record) { r.Err = "" }), `say ["" ""]`},
@@ -180,7 +180,7 @@ func TestJudgePause(t *testing.T) {
 		{"there was no fence", edited(1, func(r *Record) { r.Fence = 0 }), "after 0"},
 	})
 	for _, f := range []guarded{{}, {Fence: final.Fence, Text: "late"}, {Fence: good[1].Fence, Text: "next"}} {
-		if v := judgePause(good, f, time.Second); len(v.Faults) == 0 {
+		if v := judgePause(good, f, time.Second, pauseBound); len(v.Faults) == 0 {
 			t.Errorf("a file that says %+v at the end passed", f)
 		}
 	}

@@ -11,7 +11,7 @@ func TestJudgeOnce(t *testing.T) {
 	good := []Record{
 		rec(1, evAsks), rec(1, evEnter), rec(2, evAsks), rec(1, evExit), got(2), got(1), rec(3, evAsks), got(3),
 	}
-	judged(t, good, func(r []Record) Verdict { return judgeOnce(r, 3, 0) }, []bad{
+	judged(t, good, func(r []Record) Verdict { return judgeOnce(r, 3, 0, 0) }, []bad{
 		{"a second one ran", func(r []Record) []Record { return slices.Concat(r, []Record{rec(3, evEnter), rec(3, evExit)}) }, "2 began"},
 		{"two ran at once", func(r []Record) []Record { return slices.Insert(r, 3, rec(2, evEnter)) }, "2 ran at once"},
 		{"nobody ran to the end", without(3), "0 ended"},
@@ -38,7 +38,7 @@ func TestJudgeOnceWhoseRunnerIsKilled(t *testing.T) {
 		{Worker: 3, Event: evEnter, At: time.Second + 2*time.Millisecond},
 		rec(3, evExit), got(3), got(2),
 	}
-	judged(t, good, func(r []Record) Verdict { return judgeOnce(r, 3, 1) }, []bad{
+	judged(t, good, func(r []Record) Verdict { return judgeOnce(r, 3, 1, crashBound) }, []bad{
 		{"the next ran before the kill", swapped(4, 5), "2 ran at once"},
 		{"both others ran", func(r []Record) []Record {
 			return slices.Concat(r[:7], []Record{rec(2, evEnter), rec(2, evExit)}, r[7:])
@@ -48,7 +48,7 @@ func TestJudgeOnceWhoseRunnerIsKilled(t *testing.T) {
 		{"the next ran late", edited(5, func(r *Record) { r.At += crashBound }), "are allowed"},
 		{"a mark of each", edited(8, func(r *Record) { r.Fence = 6 }), "want one"},
 	})
-	if v := judgeOnce(good, 3, 1); v.Saw != "3 asked, 2 began, 1 ended, all see one mark; the next ran 2ms after the kill" {
+	if v := judgeOnce(good, 3, 1, crashBound); v.Saw != "3 asked, 2 began, 1 ended, all see one mark; the next ran 2ms after the kill" {
 		t.Errorf("saw %q", v.Saw)
 	}
 }
@@ -75,7 +75,7 @@ func TestJudgeGroup(t *testing.T) {
 		{Worker: 1, N: 1, Event: evEnter, At: time.Second + 3*time.Millisecond},
 		in(1, 1, evExit), got(3, 101), got(1, 101),
 	}
-	judged(t, good, func(r []Record) Verdict { return judgeGroup(r, 3, 2) }, []bad{
+	judged(t, good, func(r []Record) Verdict { return judgeGroup(r, 3, 2, crashBound) }, []bad{
 		{"an old result", edited(15, func(r *Record) { r.N = 1 }), "worker 3 had the result 1 in round 1, whose was to be 101"},
 		{"a result of one who died", edited(15, func(r *Record) { r.N = 102 }), "worker 3 had the result 102"},
 		{"two ran in a round", func(r []Record) []Record {

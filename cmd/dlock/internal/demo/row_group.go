@@ -25,11 +25,11 @@ var groupRow = Row{
 // playGroup plays rounds, in each of which another worker comes first and runs. In
 // the last of them that one is killed while the others wait.
 func playGroup(ctx context.Context, s *Stage) (v Verdict, err error) {
-	addr, err := s.Serve()
+	url, err := s.Serve()
 	if err != nil {
 		return v, err
 	}
-	workers, err := s.Start(ctx, groupWorkers, urlOf(addr), 0)
+	workers, err := s.Start(ctx, groupWorkers, url, s.at.death().ttl)
 	if err != nil {
 		return v, err
 	}
@@ -38,7 +38,7 @@ func playGroup(ctx context.Context, s *Stage) (v Verdict, err error) {
 		cast := slices.Concat(workers[i:], workers[:i])
 		file := s.File(fmt.Sprintf("go%d", round))
 		order := fmt.Sprintf("group %s %d %s", groupKey, round, file)
-		if err := gather(ctx, addr, once.GroupPrefix+groupName+"/"+groupKey, cast, order); err != nil {
+		if err := gather(ctx, s, url, once.GroupPrefix+groupName+"/"+groupKey, cast, order); err != nil {
 			return v, err
 		}
 		if round == groupRounds-1 {
@@ -58,7 +58,7 @@ func playGroup(ctx context.Context, s *Stage) (v Verdict, err error) {
 	if err != nil {
 		return v, err
 	}
-	return judgeGroup(records, groupWorkers, groupRounds), nil
+	return judgeGroup(records, groupWorkers, groupRounds, s.at.death().within), nil
 }
 
 // A flight is what the journal says of one round.
@@ -71,8 +71,8 @@ type flight struct {
 
 // judgeGroup wants one function to end in each round, and all who asked in that
 // round to have its result and no other; and in the last another one to run instead
-// of the one that is killed.
-func judgeGroup(records []Record, workers, rounds int) (v Verdict) {
+// of the one that is killed, within a time.
+func judgeGroup(records []Record, workers, rounds int, within time.Duration) (v Verdict) {
 	if most, _ := concurrency(records, &v); most > 1 {
 		v.fault("%d ran at once", most)
 	}
@@ -117,8 +117,8 @@ func judgeGroup(records []Record, workers, rounds int) (v Verdict) {
 	switch {
 	case took < 0:
 		v.fault("nobody was killed, or nobody ran after that")
-	case took > crashBound:
-		v.fault("the next ran %v after the kill, %v are allowed", took, crashBound)
+	case took > within:
+		v.fault("the next ran %v after the kill, %v are allowed", took, within)
 	}
 	v.Saw = fmt.Sprintf("%d calls in %d rounds of %d; the last was the next's, %v after the kill", starts, rounds, workers, took.Round(100*time.Microsecond))
 	return v

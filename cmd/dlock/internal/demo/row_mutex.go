@@ -19,11 +19,11 @@ var mutexRow = Row{
 // playMutex also lets the same processes do the same without the mutex, first:
 // if that ended exact, the counter would prove nothing.
 func playMutex(ctx context.Context, s *Stage) (v Verdict, err error) {
-	addr, err := s.Serve()
+	url, err := s.Serve()
 	if err != nil {
 		return v, err
 	}
-	workers, err := s.Start(ctx, mutexWorkers, urlOf(addr), 0)
+	workers, err := s.Start(ctx, mutexWorkers, url, 0)
 	if err != nil {
 		return v, err
 	}

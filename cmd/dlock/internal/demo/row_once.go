@@ -27,7 +27,7 @@ var onceCrashRow = Row{
 func open(file string) error { return os.WriteFile(file, nil, 0o600) }
 
 // gather has the first of the workers run, and the others wait for it.
-func gather(ctx context.Context, address, key string, workers []*Worker, order string) error {
+func gather(ctx context.Context, s *Stage, url, key string, workers []*Worker, order string) error {
 	if err := perform(ctx, step{workers[0], order, evEnter}); err != nil {
 		return err
 	}
@@ -36,7 +36,7 @@ func gather(ctx context.Context, address, key string, workers []*Worker, order s
 			return err
 		}
 	}
-	return awaitWaiters(ctx, address, key, len(workers)-1)
+	return s.awaitWaiters(ctx, url, key, len(workers)-1)
 }
 
 // succeeded kills the one that runs, and waits until one of the others does: whichever
@@ -77,16 +77,17 @@ func have(ctx context.Context, workers []*Worker) error {
 }
 
 func playOnce(ctx context.Context, s *Stage) (v Verdict, err error) {
-	addr, err := s.ServeLasting()
+	url, err := s.ServeLasting()
 	if err != nil {
 		return v, err
 	}
-	workers, err := s.Start(ctx, onceWorkers, urlOf(addr), 0)
+	s.Done(url, "migrate")
+	workers, err := s.Start(ctx, onceWorkers, url, 0)
 	if err != nil {
 		return v, err
 	}
 	order := "once migrate " + s.File("go")
-	if err := gather(ctx, addr, once.Prefix+"migrate", workers, order); err != nil {
+	if err := gather(ctx, s, url, once.Prefix+"migrate", workers, order); err != nil {
 		return v, err
 	}
 	if err := open(s.File("go")); err != nil {
@@ -95,7 +96,7 @@ func playOnce(ctx context.Context, s *Stage) (v Verdict, err error) {
 	if err := have(ctx, workers); err != nil {
 		return v, err
 	}
-	late, err := s.Start(ctx, 1, urlOf(addr), 0)
+	late, err := s.Start(ctx, 1, url, 0)
 	if err != nil {
 		return v, err
 	}
@@ -106,20 +107,21 @@ func playOnce(ctx context.Context, s *Stage) (v Verdict, err error) {
 	if err != nil {
 		return v, err
 	}
-	return judgeOnce(records, onceWorkers+1, 0), nil
+	return judgeOnce(records, onceWorkers+1, 0, 0), nil
 }
 
 // playOnceCrash kills the one that runs while the others wait.
 func playOnceCrash(ctx context.Context, s *Stage) (v Verdict, err error) {
-	addr, err := s.ServeLasting()
+	url, err := s.ServeLasting()
 	if err != nil {
 		return v, err
 	}
-	workers, err := s.Start(ctx, onceWorkers, urlOf(addr), 0)
+	s.Done(url, "migrate")
+	workers, err := s.Start(ctx, onceWorkers, url, s.at.death().ttl)
 	if err != nil {
 		return v, err
 	}
-	if err := gather(ctx, addr, once.Prefix+"migrate", workers, "once migrate "+s.File("go")); err != nil {
+	if err := gather(ctx, s, url, once.Prefix+"migrate", workers, "once migrate "+s.File("go")); err != nil {
 		return v, err
 	}
 	if err := succeeded(ctx, s, workers[0]); err != nil {
@@ -135,13 +137,13 @@ func playOnceCrash(ctx context.Context, s *Stage) (v Verdict, err error) {
 	if err != nil {
 		return v, err
 	}
-	return judgeOnce(records, onceWorkers, 1), nil
+	return judgeOnce(records, onceWorkers, 1, s.at.death().within), nil
 }
 
 // judgeOnce wants one function to end, and each that was killed to be followed by
-// another soon; all others to find it done, but not before that end, and done by the
+// another within a time; all others to find it done, but not before that end, and done by the
 // same run.
-func judgeOnce(records []Record, workers, kills int) (v Verdict) {
+func judgeOnce(records []Record, workers, kills int, within time.Duration) (v Verdict) {
 	if most, _ := concurrency(records, &v); most > 1 {
 		v.fault("%d ran at once", most)
 	}
@@ -178,8 +180,8 @@ func judgeOnce(records []Record, workers, kills int) (v Verdict) {
 	if starts != kills+1 || ends != 1 || killed != kills {
 		v.fault("%d began, %d were killed and %d ended, want %d, %d and 1", starts, killed, ends, kills+1, kills)
 	}
-	if took > crashBound {
-		v.fault("the next ran %v after the kill, %v are allowed", took, crashBound)
+	if took > within {
+		v.fault("the next ran %v after the kill, %v are allowed", took, within)
 	}
 	if len(marks) != 1 || marks[0] {
 		v.fault("marks of the fences %v, want one", marks)

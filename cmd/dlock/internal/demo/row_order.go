@@ -17,11 +17,11 @@ var orderRow = Row{
 // playOrder lets the workers ask in an order that is not that of their numbers,
 // each when the server knows the one before.
 func playOrder(ctx context.Context, s *Stage) (v Verdict, err error) {
-	addr, err := s.Serve()
+	url, err := s.Serve()
 	if err != nil {
 		return v, err
 	}
-	workers, err := s.Start(ctx, 1+orderWorkers, urlOf(addr), 0)
+	workers, err := s.Start(ctx, 1+orderWorkers, url, 0)
 	if err != nil {
 		return v, err
 	}
@@ -36,7 +36,7 @@ func playOrder(ctx context.Context, s *Stage) (v Verdict, err error) {
 		if err := w.Tell("lock order"); err != nil {
 			return v, err
 		}
-		if err := awaitWaiters(ctx, addr, "order", i+1); err != nil {
+		if err := s.awaitWaiters(ctx, url, "order", i+1); err != nil {
 			return v, err
 		}
 		if err := w.Tell("unlock"); err != nil { // as soon as it has it

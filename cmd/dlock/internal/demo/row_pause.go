@@ -40,11 +40,11 @@ var pauseScript = []moment{
 }
 
 func playPause(ctx context.Context, s *Stage) (v Verdict, err error) {
-	addr, err := s.Serve()
+	url, err := s.Serve()
 	if err != nil {
 		return v, err
 	}
-	workers, err := s.Start(ctx, 2, urlOf(addr), pauseTTL)
+	workers, err := s.Start(ctx, 2, url, pauseTTL)
 	if err != nil {
 		return v, err
 	}
@@ -56,7 +56,7 @@ func playPause(ctx context.Context, s *Stage) (v Verdict, err error) {
 	); err != nil {
 		return v, err
 	}
-	if err := awaitWaiters(ctx, addr, "pause", 1); err != nil {
+	if err := s.awaitWaiters(ctx, url, "pause", 1); err != nil {
 		return v, err
 	}
 	if err := sleeper.Pause(); err != nil {
@@ -88,17 +88,17 @@ func playPause(ctx context.Context, s *Stage) (v Verdict, err error) {
 	if err != nil {
 		return v, err
 	}
-	return judgePause(records, final, pauseTTL), nil
+	return judgePause(records, final, pauseTTL, s.at.death().late), nil
 }
 
 // judgePause wants the script; the lease to be good before the pause and lost
 // after it; the next to hold soon after the lease, with a larger fence; and the
 // file to say what the next wrote.
-func judgePause(records []Record, final guarded, ttl time.Duration) (v Verdict) {
+func judgePause(records []Record, final guarded, ttl, late time.Duration) (v Verdict) {
 	follow(records, pauseScript, &v)
 	before, after := find(records, moment{pauseSleeper, evEnter}), find(records, moment{pauseNext, evEnter})
 	took := after.At - find(records, moment{pauseSleeper, evStop}).At
-	if took > ttl+pauseBound {
+	if took > ttl+late {
 		v.fault("the next held %v after the pause began, the lease is %v", took, ttl)
 	}
 	if before.Fence == 0 || after.Fence <= before.Fence {

@@ -20,11 +20,11 @@ var semaphoreRow = Row{
 }
 
 func playSemaphore(ctx context.Context, s *Stage) (v Verdict, err error) {
-	addr, err := s.Serve()
+	url, err := s.Serve()
 	if err != nil {
 		return v, err
 	}
-	workers, err := s.Start(ctx, slotWorkers, urlOf(addr), 0)
+	workers, err := s.Start(ctx, slotWorkers, url, 0)
 	if err != nil {
 		return v, err
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/distributed-go/distributed/locker"
+	"github.com/distributed-go/distributed/server"
 )
 
 const (
@@ -19,13 +20,14 @@ const (
 var shardRow = Row{
 	Name:  "sharding",
 	Claim: fmt.Sprintf("%d processes agree which of %d servers owns each of %d keys", shardWorkers, shardServers, shardKeys),
+	needs: "servers of its own; an etcd has no shards",
 	play:  playShard,
 }
 
 func playShard(ctx context.Context, s *Stage) (v Verdict, err error) {
 	var addresses []string
 	for range shardServers {
-		addr, err := s.Serve()
+		addr, err := s.listen(server.Config{})
 		if err != nil {
 			return v, err
 		}
@@ -55,7 +57,7 @@ func playShard(ctx context.Context, s *Stage) (v Verdict, err error) {
 	}
 	var reports []locker.Report
 	for _, addr := range addresses {
-		r, err := inspect(ctx, addr, func(locker.Report) bool { return true })
+		r, err := s.inspect(ctx, urlOf(addr), func(locker.Report) bool { return true })
 		if err != nil {
 			return v, err
 		}

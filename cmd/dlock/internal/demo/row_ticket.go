@@ -32,11 +32,11 @@ var ticketScript = []moment{
 }
 
 func playTicket(ctx context.Context, s *Stage) (v Verdict, err error) {
-	addr, err := s.Serve()
+	url, err := s.Serve()
 	if err != nil {
 		return v, err
 	}
-	workers, err := s.Start(ctx, 3, urlOf(addr), 0)
+	workers, err := s.Start(ctx, 3, url, 0)
 	if err != nil {
 		return v, err
 	}
@@ -48,7 +48,7 @@ func playTicket(ctx context.Context, s *Stage) (v Verdict, err error) {
 	); err != nil {
 		return v, err
 	}
-	if err := awaitWaiters(ctx, addr, "place", 2); err != nil {
+	if err := s.awaitWaiters(ctx, url, "place", 2); err != nil {
 		return v, err
 	}
 	if err := perform(ctx,

@@ -12,20 +12,21 @@ const valueWorkers = 5
 var valueRow = Row{
 	Name:  "value",
 	Claim: fmt.Sprintf("what one process computes %d others have, also one that starts after a crash of the server", valueWorkers),
+	needs: "to crash the server",
 	play:  playValue,
 }
 
 func playValue(ctx context.Context, s *Stage) (v Verdict, err error) {
-	addr, err := s.ServeLasting()
+	url, err := s.ServeLasting()
 	if err != nil {
 		return v, err
 	}
-	workers, err := s.Start(ctx, valueWorkers, urlOf(addr), 0)
+	workers, err := s.Start(ctx, valueWorkers, url, 0)
 	if err != nil {
 		return v, err
 	}
 	order := "value config " + s.File("go")
-	if err := gather(ctx, addr, once.Prefix+"config", workers, order); err != nil {
+	if err := gather(ctx, s, url, once.Prefix+"config", workers, order); err != nil {
 		return v, err
 	}
 	if err := open(s.File("go")); err != nil {
@@ -35,10 +36,10 @@ func playValue(ctx context.Context, s *Stage) (v Verdict, err error) {
 		return v, err
 	}
 	s.Crash()
-	if addr, err = s.ServeLasting(); err != nil {
+	if url, err = s.ServeLasting(); err != nil {
 		return v, err
 	}
-	late, err := s.Start(ctx, 1, urlOf(addr), 0)
+	late, err := s.Start(ctx, 1, url, 0)
 	if err != nil {
 		return v, err
 	}

@@ -13,7 +13,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/distributed-go/distributed"
 	"github.com/distributed-go/distributed/cmd/dlock/internal/supervise"
 	"github.com/distributed-go/distributed/locker"
 	"github.com/distributed-go/distributed/server"
@@ -25,6 +24,8 @@ type Start func(args []string, stdin, stdout, stderr *os.File) (*supervise.Group
 // A Stage is what a row plays on. It belongs to one goroutine, but for
 // Processes and Records.
 type Stage struct {
+	at      Venue
+	forget  []func() error // what is done at the end; for an etcd, which stays
 	dir     string
 	start   Start
 	journal *journal
@@ -35,8 +36,8 @@ type Stage struct {
 }
 
 // newStage sets a stage: a directory for files, and nobody on it yet.
-func newStage(start Start) (_ *Stage, err error) {
-	s := &Stage{start: start}
+func newStage(at Venue, start Start) (_ *Stage, err error) {
+	s := &Stage{at: at, start: start}
 	if s.dir, err = os.MkdirTemp("", "dlock-demo-"); err != nil {
 		return nil, err
 	}
@@ -91,8 +92,12 @@ func (s *Stage) close() error {
 	for _, e := range s.servers {
 		e.close()
 	}
+	var faults []error
+	for _, f := range s.forget {
+		faults = append(faults, f())
+	}
 	s.stderr.Close()
-	return os.RemoveAll(s.dir)
+	return errors.Join(append(faults, os.RemoveAll(s.dir))...)
 }
 
 // An embedded server is one in this process.
@@ -102,16 +107,33 @@ type embedded struct {
 	served  chan error
 }
 
-// Serve starts a server on a free port of this machine and returns its address.
-func (s *Stage) Serve() (address string, err error) { return s.serve(server.Config{}) }
+// Serve returns the URL of a server that is started on a free port of this machine,
+// or of a place of its own in the etcd.
+func (s *Stage) Serve() (url string, err error) { return s.serve(server.Config{}) }
 
 // ServeLasting is Serve with a data directory, which the next of them finds again;
 // the last must have crashed.
-func (s *Stage) ServeLasting() (address string, err error) {
+func (s *Stage) ServeLasting() (url string, err error) {
 	return s.serve(server.Config{DataDir: s.File("data")})
 }
 
-func (s *Stage) serve(cfg server.Config) (address string, err error) {
+func (s *Stage) serve(cfg server.Config) (url string, err error) {
+	if s.at.Etcd != "" {
+		return s.at.url()
+	}
+	address, err := s.listen(cfg)
+	return urlOf(address), err
+}
+
+// Done says that a Once will be done at servers that stay. It is undone at the end.
+func (s *Stage) Done(url, key string) {
+	if s.at.Etcd != "" {
+		s.forget = append(s.forget, func() error { return s.at.forget(url, key) })
+	}
+}
+
+// listen starts a server of our own and returns its address.
+func (s *Stage) listen(cfg server.Config) (address string, err error) {
 	cfg.Logger = slog.New(slog.DiscardHandler)
 	srv, err := server.New(cfg)
 	if err != nil {
@@ -144,9 +166,9 @@ func urlOf(addresses ...string) string {
 	return "dflockd://" + strings.Join(addresses, ",") + "?fences=1"
 }
 
-// inspect asks a server what it knows until enough does.
-func inspect(ctx context.Context, address string, enough func(locker.Report) bool) (locker.Report, error) {
-	c, err := distributed.Open(urlOf(address), locker.WithLogger(slog.New(slog.DiscardHandler)))
+// inspect asks servers what they know until enough does.
+func (s *Stage) inspect(ctx context.Context, url string, enough func(locker.Report) bool) (locker.Report, error) {
+	c, err := s.at.Open.open(url)
 	if err != nil {
 		return locker.Report{}, err
 	}
@@ -158,7 +180,7 @@ func inspect(ctx context.Context, address string, enough func(locker.Report) boo
 		}
 		select {
 		case <-ctx.Done():
-			return report, fmt.Errorf("inspecting %s: %w", address, context.Cause(ctx))
+			return report, fmt.Errorf("inspecting %s: %w", url, context.Cause(ctx))
 		case <-time.After(2 * time.Millisecond):
 		}
 	}
@@ -166,8 +188,8 @@ func inspect(ctx context.Context, address string, enough func(locker.Report) boo
 
 // awaitWaiters waits until the server knows n waiters of a lock: then the last
 // who asked has its place in the queue.
-func awaitWaiters(ctx context.Context, address, key string, n int) error {
-	_, err := inspect(ctx, address, func(r locker.Report) bool {
+func (s *Stage) awaitWaiters(ctx context.Context, url, key string, n int) error {
+	_, err := s.inspect(ctx, url, func(r locker.Report) bool {
 		return slices.ContainsFunc(r.Keys, func(k locker.KeyReport) bool {
 			return k.Kind == locker.Exclusive.String() && k.Key == key && k.Waiters >= n
 		})

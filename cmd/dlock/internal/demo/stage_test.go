@@ -19,7 +19,7 @@ import (
 // TestMain lets the test binary stand in for a worker.
 func TestMain(m *testing.M) {
 	if os.Getenv("DEMO_WORKER") != "" {
-		if err := Work(context.Background(), os.Args[1:], os.Stdin, os.Stdout); err != nil {
+		if err := Work(context.Background(), os.Args[1:], os.Stdin, os.Stdout, nil); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -84,7 +84,7 @@ func show(t *testing.T, ctx context.Context, c *troupe, a *audience, rows ...Row
 	t.Helper()
 	dir := t.TempDir()
 	t.Setenv("TMPDIR", dir)
-	results, err := Run(ctx, rows, c.start, a)
+	results, err := Run(ctx, Venue{}, rows, c.start, a)
 	c.gone(t)
 	if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
@@ -127,11 +127,11 @@ func TestRowsSeeLocksThatDoNotExclude(t *testing.T) {
 				}
 			}()
 			c := troupe{twist: func(args []string) []string {
-				address, err := private.Serve()
+				url, err := private.Serve()
 				if err != nil {
 					t.Fatal(err)
 				}
-				return []string{args[0], urlOf(address), args[2]}
+				return []string{args[0], url, args[2]}
 			}}
 			results, err := show(t, t.Context(), &c, &audience{}, row)
 			if err != nil {
@@ -263,7 +263,7 @@ func TestJournalRefusesWhatIsNoRecord(t *testing.T) {
 
 func TestWorkRefusesBadArguments(t *testing.T) {
 	for _, args := range [][]string{nil, {"1", "memory://"}, {"one", "memory://", "0s"}, {"1", "nonsense", "0s"}, {"1", "memory://", "long"}} {
-		if err := Work(t.Context(), args, strings.NewReader(""), os.Stdout); err == nil {
+		if err := Work(t.Context(), args, strings.NewReader(""), os.Stdout, nil); err == nil {
 			t.Errorf("%q passed", args)
 		}
 	}

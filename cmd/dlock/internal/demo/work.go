@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"strconv"
 	"strings"
@@ -33,8 +32,8 @@ type player struct {
 // Work is a worker process. Args are its number, the URL of the servers and the
 // lease to ask for; stdin says what to do, stdout is the journal. It returns
 // when stdin ends, whatever it is doing then: that is how a worker ends with
-// the demo, and the process must end with it.
-func Work(ctx context.Context, args []string, stdin io.Reader, stdout *os.File) error {
+// the demo, and the process must end with it. A nil open is distributed.Open.
+func Work(ctx context.Context, args []string, stdin io.Reader, stdout *os.File, open Open) error {
 	if len(args) != 3 {
 		return fmt.Errorf("want the number, the URL and the lease of a worker, not %q", args)
 	}
@@ -46,7 +45,7 @@ func Work(ctx context.Context, args []string, stdin io.Reader, stdout *os.File) 
 	if err != nil {
 		return err
 	}
-	client, err := distributed.Open(args[1], locker.WithTTL(ttl), locker.WithLogger(slog.New(slog.DiscardHandler)))
+	client, err := open.open(args[1], locker.WithTTL(ttl))
 	if err != nil {
 		return err
 	}
