@@ -84,6 +84,7 @@ type Follower struct {
 	waits   map[string]chan Interval // guarded by mu, as all below; by who is awaited to hold
 	records []Record                 // in the order of the file
 	holds   map[string]*Interval     // by who, those that go on
+	grants  map[string]int64         // by key, the instant of the last
 	err     error
 }
 
@@ -98,7 +99,7 @@ func Follow(t testing.TB, path string) *Follower {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	f := &Follower{path: path, stop: stop, done: make(chan struct{}), waits: make(map[string]chan Interval), holds: make(map[string]*Interval)}
+	f := &Follower{path: path, stop: stop, done: make(chan struct{}), waits: make(map[string]chan Interval), holds: make(map[string]*Interval), grants: make(map[string]int64)}
 	go func() {
 		defer close(f.done)
 		defer file.Close()
@@ -146,6 +147,7 @@ func (f *Follower) take(lines []byte) {
 		case "enter":
 			h := &Interval{Record: r, Last: r.At}
 			f.holds[r.Who] = h
+			f.grants[r.Key] = max(f.grants[r.Key], r.At)
 			if c := f.waits[r.Who]; c != nil {
 				delete(f.waits, r.Who)
 				c <- *h
@@ -240,4 +242,17 @@ func (f *Follower) Each(see func(Record)) {
 	for _, r := range f.records {
 		see(r)
 	}
+}
+
+// GrantedSince says whether each of the keys was granted after an instant, as far
+// as was read, and names one that was not.
+func (f *Follower) GrantedSince(keys []string, since int64) (missing string, ok bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, key := range keys {
+		if f.grants[key] < since {
+			return key, false
+		}
+	}
+	return "", true
 }
