@@ -173,7 +173,7 @@ func (x *conversation) refusedChange(status codec.Status, failure error) error {
 	case status == codec.Failed:
 		return fmt.Errorf("%w: %v knows no such hold", locker.ErrNotHeld, x.srv.addr)
 	case status == codec.Unavailable:
-		return fmt.Errorf("%w: %v could not write it", locker.ErrUnavailable, x.srv.addr)
+		return fmt.Errorf("%w: %v could not write it", locker.ErrNotStored, x.srv.addr)
 	}
 	return fmt.Errorf("%w: %v answered %v", locker.ErrUnavailable, x.srv.addr, status)
 }

@@ -42,6 +42,13 @@ var (
 	// answer in time. Waiting acquisitions retry it until their context ends.
 	ErrUnavailable = errors.New("backend unavailable")
 
+	// ErrNotStored says that the backend was asked to change a value and answered
+	// that it could not write it, because its disk failed: where ErrUnavailable
+	// alone may mean that a connection broke, to ask again is of no use soon. What
+	// is stored is as it was, as far as anybody can learn before the backend is
+	// restarted. It matches ErrUnavailable too.
+	ErrNotStored = fmt.Errorf("not stored: %w", ErrUnavailable)
+
 	// ErrDraining says that the server is shutting down and grants nothing
 	// more. It matches ErrUnavailable too: another server may take over.
 	ErrDraining = fmt.Errorf("server is draining: %w", ErrUnavailable)

@@ -44,8 +44,9 @@ type Publisher interface {
 	// keeps it until it is removed. When Put has returned nil every Get and Join
 	// sees it. The error matches ErrNotHeld if the hold has ended: nothing was
 	// stored then; ErrTooLarge if the data are more than the server takes; and
-	// ErrFull if the server has no room for more values. After ErrUnavailable,
-	// or an error of ctx, nobody knows whether it was stored.
+	// ErrFull if the server has no room for more values. After ErrNotStored it is
+	// of no use to ask again soon. After any other ErrUnavailable, or an error of
+	// ctx, nobody knows whether it was stored.
 	Put(ctx context.Context, h Hold, data []byte, keep time.Duration) (fence uint64, err error)
 
 	// Get returns the value under a key, or an error that matches ErrNoValue. It
