@@ -54,7 +54,7 @@ type Backend struct {
 	leases  map[time.Duration]*lease // by what was asked for; guarded by mu
 	old     map[*lease]struct{}      // that take no new users; guarded by mu
 	private map[*lease]struct{}      // guarded by mu
-	entries map[uint64]*entry        // by name, all that are not over; guarded by mu
+	entries map[ident]*entry         // all whose names are in use; guarded by mu
 	queues  map[subject]*queue       // that somebody here waits in; guarded by mu
 	hub     hub                      // of deletions; guarded by mu
 	warner  hub                      // of revocations; guarded by mu
@@ -98,7 +98,7 @@ func newBackend(endpoints []string, opts []Option) (*Backend, error) {
 		url: nameOf(endpoints, s.prefix), keys: keys{s.prefix}, name: s.name, values: maxValue,
 		now:    func() time.Duration { return time.Since(began) },
 		leases: make(map[time.Duration]*lease), old: make(map[*lease]struct{}), private: make(map[*lease]struct{}),
-		entries: make(map[uint64]*entry), queues: make(map[subject]*queue), shelves: make(map[string]*shelf),
+		entries: make(map[ident]*entry), queues: make(map[subject]*queue), shelves: make(map[string]*shelf),
 	}
 	b.sender.b = b
 	b.life, b.endLife = context.WithCancelCause(context.Background())
@@ -219,8 +219,7 @@ func (b *Backend) await(ctx context.Context, e *entry, ready <-chan struct{}) (l
 // ctx goes on in the background, for as long as the lease could keep the key alive.
 func (b *Backend) Release(ctx context.Context, h locker.Hold) error {
 	rev, name := readToken(h.Token)
-	s := subject{h.Kind, h.Key}
-	var l *lease
+	c := &chore{ident: ident{subject{h.Kind, h.Key}, name}, rev: rev}
 	if rev <= 0 {
 		return errNoSuchHold
 	}
@@ -233,18 +232,17 @@ func (b *Backend) Release(ctx context.Context, h locker.Hold) error {
 		b.mu.Unlock()
 		return fmt.Errorf("%w: %w", locker.ErrNotHeld, e.err)
 	case e != nil:
-		e.state, e.err, l = over, errReleased, e.lease
-		l.users++ // until the answer: it must not be revoked before, which would be one too
-		b.dropLocked(e)
+		e.state, e.err = over, errReleased
+		c.entry = e
 	}
 	b.mu.Unlock()
 	released := make(chan error, 1)
-	c := &chore{subject: s, name: name, rev: rev, lease: l, done: func(found bool, err error) {
+	c.done = func(found bool, err error) {
 		if err == nil && !found {
 			err = errNoSuchHold
 		}
 		released <- err
-	}}
+	}
 	b.sender.carry(ctx, b.deletion(c))
 	select {
 	case err := <-released:
@@ -262,7 +260,7 @@ func (b *Backend) entryLocked(h locker.Hold) *entry {
 		return e
 	}
 	rev, name := readToken(h.Token)
-	if e := b.entries[name]; e != nil && e.rev == rev && e.subject == (subject{h.Kind, h.Key}) {
+	if e := b.entries[ident{subject{h.Kind, h.Key}, name}]; e != nil && e.rev == rev {
 		return e
 	}
 	return nil

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-go/distributed/locker"
@@ -28,8 +27,7 @@ const (
 // once it holds, and all that the Backend has of a hold.
 type entry struct {
 	lease *lease
-	subject
-	name uint64
+	ident
 
 	// Guarded by Backend.mu:
 	state state
@@ -47,21 +45,11 @@ type wait struct {
 	queue         *queue // nil for a try
 	question      *question
 	weight, limit int
-	doomed        bool          // the deletion of the key was heard of before its creation was
+	doomed        int64         // the last revision of which a deletion was heard before the creation was
 	ready         chan struct{} // closed when the entry holds or is over
 	answered      chan struct{} // closed when the entry is not asking any more; nil if nobody wants to know
 	place         *place        // whose the entry is; nil if nobody's
 	joiner        *joiner       // that waits for a value, too; nil if it is none
-}
-
-// A queue is that of a subject, while somebody here waits in it. Guarded by
-// Backend.mu.
-type queue struct {
-	subject
-	line      line
-	users     int      // entries with a wait in it
-	waiting   []*entry // in the order of their revisions
-	inquiring bool     // a question is under way, or a pause before it
 }
 
 // Since implements locker.Kept.
@@ -111,54 +99,55 @@ func (a *aftermath) run() {
 
 // newEntry makes an entry, which uses a lease from now on.
 func (b *Backend) newEntry(ctx context.Context, req *locker.Request, w *wait) (*entry, error) {
-	l, err := b.take(ctx, req.TTL)
-	if err != nil {
-		return nil, err
-	}
 	w.weight, w.limit, w.ready = req.Weight, req.Limit, make(chan struct{})
-	e := &entry{lease: l, subject: subject{req.Kind, req.Key}, name: rand.Uint64(), wait: w} //nolint:gosec // who can read the key can delete it
+	for {
+		l, err := b.take(ctx, req.TTL)
+		if err != nil {
+			return nil, err
+		}
+		if e, err := b.makeEntry(l, req, w); e != nil || err != nil {
+			return e, err
+		}
+	}
+}
+
+// makeEntry makes an entry, or none if its lease takes no new ones any more: names
+// of that may not be used again.
+func (b *Backend) makeEntry(l *lease, req *locker.Request, w *wait) (*entry, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.life.Err() != nil {
+	switch {
+	case b.life.Err() != nil:
 		l.leaveLocked()
 		return nil, locker.ErrClosed
+	case l.tainted:
+		l.leaveLocked()
+		return nil, nil
 	}
-	b.entries[e.name] = e
+	e := &entry{lease: l, ident: b.nameLocked(l, subject{req.Kind, req.Key}), wait: w}
+	b.entries[e.ident] = e
 	b.hearLocked(&b.warner, b.hearRevocations)
 	return e, nil
+}
+
+// nameLocked finds a name for a key of a subject: one of the first few of the lease,
+// so that they are used again and again. Etcd remembers each key that was ever there
+// until it is compacted, and finds out anew which of them are no more whenever it
+// looks below their subject: with new names each acquisition would be slower than
+// the last.
+func (b *Backend) nameLocked(l *lease, s subject) ident {
+	for first, n := uint64(0), uint64(1); ; first, n = first+n, 2*n {
+		id := ident{s, l.base + first + rand.Uint64N(n)} //nolint:gosec // no secret
+		if b.entries[id] == nil {
+			return id
+		}
+	}
 }
 
 // put is the operation that puts the key of an entry.
 func (b *Backend) put(e *entry, w *wait) clientv3.Op {
 	r := record{weight: w.weight, limit: w.limit, asked: time.Now().UnixMilli(), holder: b.name}
 	return clientv3.OpPut(b.keys.entry(e.subject, e.name), r.String(), clientv3.WithLease(e.lease.id))
-}
-
-// list is the operation that answers a question about a subject.
-func (b *Backend) list(s subject, q *question) clientv3.Op {
-	from, to := b.keys.of(s)
-	opts := []clientv3.OpOption{clientv3.WithRange(to)}
-	if q.after > 0 {
-		opts = append(opts, clientv3.WithMinCreateRev(q.after+1))
-	}
-	return clientv3.OpGet(from, opts...)
-}
-
-// members reads an answer.
-func (b *Backend) members(kvs []*mvccpb.KeyValue) []member {
-	members := make([]member, 0, len(kvs))
-	for _, kv := range kvs {
-		if m, _, ok := b.member(kv); ok {
-			members = append(members, m)
-		}
-	}
-	return members
-}
-
-func (b *Backend) member(kv *mvccpb.KeyValue) (m member, r record, ok bool) {
-	_, name, ok := b.keys.parse(kv.Key)
-	r = parseRecord(kv.Value)
-	return member{rev: kv.CreateRevision, name: name, weight: r.weight, limit: r.limit}, r, ok
 }
 
 // enter joins the queue of a subject. The channel is closed when the entry holds or
@@ -218,14 +207,11 @@ func (b *Backend) entered(e *entry, answers []*pb.ResponseOp, rev int64, err err
 	e.rev = rev
 	switch {
 	case e.state == over: // nobody waits for it any more
-		b.eraseLocked(e, nil)
-		b.endLocked(e, e.err)
-	case w.doomed || q.line.base >= rev && !q.line.has(e.name):
-		b.eraseLocked(e, nil)
-		b.endLocked(e, errDeleted)
+		b.eraseLocked(e, e.err, nil)
+	case w.doomed > rev || q.line.base >= rev && !q.line.has(rev):
+		b.eraseLocked(e, errDeleted, nil)
 	case q.line.limit() != 0 && q.line.limit() != w.limit:
-		b.eraseLocked(e, nil)
-		b.endLocked(e, fmt.Errorf("%w: it is %d, not %d", locker.ErrLimitMismatch, q.line.limit(), w.limit))
+		b.eraseLocked(e, fmt.Errorf("%w: it is %d, not %d", locker.ErrLimitMismatch, q.line.limit(), w.limit), nil)
 	default:
 		b.queueUpLocked(e)
 		if w.joiner != nil {
@@ -233,21 +219,6 @@ func (b *Backend) entered(e *entry, answers []*pb.ResponseOp, rev int64, err err
 		}
 	}
 	b.settleLocked(q)
-}
-
-// queueUpLocked gives an entry its place among those here.
-func (b *Backend) queueUpLocked(e *entry) {
-	q := e.wait.queue
-	e.state = waiting
-	i := len(q.waiting)
-	for i > 0 && q.waiting[i-1].rev > e.rev {
-		i--
-	}
-	q.waiting = slices.Insert(q.waiting, i, e)
-	if !q.line.fits(e.name) {
-		e.lease.toilLocked()
-		b.hearLocked(&b.hub, b.hearDeletions)
-	}
 }
 
 // failedLocked takes the failure of a transaction that would have created the key
@@ -260,16 +231,6 @@ func (b *Backend) failedLocked(e *entry, err error, after *aftermath) {
 		after.add(func() { b.leaseOver(e.lease) })
 	}
 	b.endLocked(e, b.explain(err))
-}
-
-// settleLocked grants what fits.
-func (b *Backend) settleLocked(q *queue) {
-	for len(q.waiting) > 0 && q.line.fits(q.waiting[0].name) {
-		b.heldLocked(q.waiting[0])
-	}
-	if len(q.waiting) > 0 && b.hub.from > 0 && q.line.base < b.hub.from {
-		b.inquireLocked(q)
-	}
 }
 
 // heldLocked lets an entry hold.
@@ -305,8 +266,15 @@ func (b *Backend) stopWaitingLocked(e *entry) {
 }
 
 // endLocked ends an entry, with an error for who waits for it. Its key is not there
-// any more, or somebody else's business.
+// any more, or its lease takes no new ones.
 func (b *Backend) endLocked(e *entry, err error) {
+	b.overLocked(e, err)
+	b.dropLocked(e)
+}
+
+// overLocked is endLocked for an entry whose key is still to be deleted: until then
+// nobody else may have its name.
+func (b *Backend) overLocked(e *entry, err error) {
 	w := e.wait
 	if e.state != over {
 		e.state, e.err = over, err
@@ -315,13 +283,12 @@ func (b *Backend) endLocked(e *entry, err error) {
 		b.stopWaitingLocked(e)
 		close(w.ready)
 	}
-	b.dropLocked(e)
 }
 
 // dropLocked forgets an entry that is over.
 func (b *Backend) dropLocked(e *entry) {
-	if b.entries[e.name] == e {
-		delete(b.entries, e.name)
+	if b.entries[e.ident] == e {
+		delete(b.entries, e.ident)
 		e.lease.leaveLocked()
 	}
 }
@@ -339,16 +306,19 @@ func (b *Backend) abandonLocked(e *entry, done func(error)) {
 		e.state, e.err = over, errAbandoned
 		done(nil)
 	default:
-		b.eraseLocked(e, done)
-		b.endLocked(e, errAbandoned)
+		b.eraseLocked(e, errAbandoned, done)
 	}
 }
 
-// goneLocked ends an entry whose key is not in etcd any more, for that cause.
-func (b *Backend) goneLocked(e *entry, cause error, after *aftermath) {
+// goneLocked ends an entry whose key is not in etcd any more at a revision, for that
+// cause.
+func (b *Backend) goneLocked(e *entry, at int64, cause error, after *aftermath) {
+	if e.rev > 0 && e.rev >= at {
+		return // it was one before, of the same name
+	}
 	switch e.state {
 	case asking:
-		e.wait.doomed = true
+		e.wait.doomed = max(e.wait.doomed, at)
 	case waiting:
 		b.endLocked(e, errDeleted)
 	case holding:
@@ -356,58 +326,5 @@ func (b *Backend) goneLocked(e *entry, cause error, after *aftermath) {
 		if l := e.loser; l != nil {
 			after.add(func() { l.Lose(cause) })
 		}
-	case over:
-		if e.wait != nil {
-			e.wait.doomed = true
-		}
 	}
-}
-
-// deletedLocked takes the deletion of a key.
-func (b *Backend) deletedLocked(s subject, name uint64, after *aftermath) {
-	if e := b.entries[name]; e != nil && e.subject == s {
-		b.goneLocked(e, e.lease.deletion(), after)
-	}
-	if q := b.queues[s]; q != nil {
-		q.line.deleted(name)
-		b.settleLocked(q)
-	}
-}
-
-// inquireLocked asks for all members of a queue.
-func (b *Backend) inquireLocked(q *queue) {
-	if q.inquiring {
-		return
-	}
-	q.inquiring = true
-	question := q.line.ask(true)
-	b.sender.submit(&op{then: []clientv3.Op{b.list(q.subject, question)}, done: func(answers []*pb.ResponseOp, rev int64, err error) {
-		b.inquired(q, question, answers, rev, err)
-	}})
-}
-
-func (b *Backend) inquired(q *queue, question *question, answers []*pb.ResponseOp, rev int64, err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if err != nil {
-		q.line.unanswered(question)
-		// Whoever waits is told of nothing: the watch may be back before the answer
-		// would have been.
-		time.AfterFunc(time.Second, func() {
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			if q.inquiring = false; b.life.Err() == nil && b.queues[q.subject] == q {
-				b.settleLocked(q)
-			}
-		})
-		return
-	}
-	q.inquiring = false
-	q.line.answer(question, rev, b.members(answers[0].GetResponseRange().Kvs))
-	for _, e := range slices.Clone(q.waiting) {
-		if e.rev <= rev && !q.line.has(e.name) {
-			b.endLocked(e, errDeleted)
-		}
-	}
-	b.settleLocked(q)
 }

@@ -24,10 +24,9 @@ const (
 
 // A chore is the deletion of a key, tried until it is answered.
 type chore struct {
-	subject
-	name  uint64
+	ident
 	rev   int64  // of creation; 0 deletes the key by its name
-	lease *lease // of the key, which the chore uses; nil if that is not known here
+	entry *entry // of the key, whose name is free afterwards; nil if there is none here
 	done  func(found bool, err error)
 
 	doubt bool // the key may have been deleted by an attempt that was not answered
@@ -35,10 +34,10 @@ type chore struct {
 	pauses backoff.BackOff // nil before the first
 }
 
-// eraseLocked deletes the key of an entry.
-func (b *Backend) eraseLocked(e *entry, done func(error)) {
-	c := &chore{subject: e.subject, name: e.name, rev: e.rev, lease: e.lease}
-	c.lease.users++
+// eraseLocked ends an entry as overLocked does, and deletes its key.
+func (b *Backend) eraseLocked(e *entry, err error, done func(error)) {
+	b.overLocked(e, err)
+	c := &chore{ident: e.ident, rev: e.rev, entry: e}
 	if done != nil {
 		c.done = func(_ bool, err error) { done(err) }
 	}
@@ -47,10 +46,11 @@ func (b *Backend) eraseLocked(e *entry, done func(error)) {
 
 // doubtLocked deletes the key of an entry that may exist, or exist soon. A request
 // that a member which does not answer has kept may create it even later, so that
-// its lease takes no new holds, and is revoked after the last.
+// its lease takes no new holds, and is revoked after the last; and nobody gets the
+// name again.
 func (b *Backend) doubtLocked(e *entry) {
 	e.lease.taintLocked()
-	twice := func() { b.erase(&chore{subject: e.subject, name: e.name}) }
+	twice := func() { b.erase(&chore{ident: e.ident}) }
 	twice()
 	time.AfterFunc(anew, twice)
 }
@@ -64,13 +64,13 @@ func (b *Backend) deletion(c *chore) *op {
 	key := b.keys.entry(c.subject, c.name)
 	o := clientv3.OpDelete(key)
 	if c.rev > 0 {
-		o = clientv3.OpTxn([]clientv3.Cmp{clientv3.Compare(clientv3.CreateRevision(key), "=", c.rev)}, []clientv3.Op{o}, nil)
+		o = clientv3.OpTxn([]clientv3.Cmp{b.keys.created(c.subject, c.name, c.rev)}, []clientv3.Op{o}, nil)
 	}
-	return &op{then: []clientv3.Op{o}, done: func(answers []*pb.ResponseOp, _ int64, err error) { b.erased(c, answers, err) }}
+	return &op{then: []clientv3.Op{o}, done: func(answers []*pb.ResponseOp, rev int64, err error) { b.erased(c, answers, rev, err) }}
 }
 
 // erased takes the answer to a deletion.
-func (b *Backend) erased(c *chore, answers []*pb.ResponseOp, err error) {
+func (b *Backend) erased(c *chore, answers []*pb.ResponseOp, rev int64, err error) {
 	if err != nil {
 		b.notErased(c, err)
 		return
@@ -82,9 +82,9 @@ func (b *Backend) erased(c *chore, answers []*pb.ResponseOp, err error) {
 	var after aftermath
 	b.mu.Lock()
 	if c.rev == 0 || found != nil { // else it may be there, with another revision
-		b.deletedLocked(c.subject, c.name, &after)
+		b.deletedLocked(c.subject, c.name, rev, &after)
 	}
-	c.endLocked()
+	b.choreDoneLocked(c)
 	b.mu.Unlock()
 	after.run()
 	if c.done != nil {
@@ -92,10 +92,10 @@ func (b *Backend) erased(c *chore, answers []*pb.ResponseOp, err error) {
 	}
 }
 
-// endLocked ends the use of the lease.
-func (c *chore) endLocked() {
-	if c.lease != nil {
-		c.lease.leaveLocked()
+// choreDoneLocked lets others have the name.
+func (b *Backend) choreDoneLocked(c *chore) {
+	if c.entry != nil {
+		b.dropLocked(c.entry)
 	}
 }
 
@@ -106,12 +106,12 @@ func (b *Backend) notErased(c *chore, err error) {
 	err = b.explain(err)
 	b.mu.Lock()
 	hopeless := b.life.Err() != nil || errors.Is(err, locker.ErrAuth)
-	if c.lease != nil {
+	if c.entry != nil {
 		if hopeless {
-			c.lease.taintLocked()
+			c.entry.lease.taintLocked()
 		}
-		if hopeless = hopeless || c.lease.over != nil; hopeless {
-			c.endLocked()
+		if hopeless = hopeless || c.entry.lease.over != nil; hopeless {
+			b.choreDoneLocked(c)
 		}
 	}
 	b.mu.Unlock()

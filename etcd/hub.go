@@ -3,7 +3,6 @@ package etcd
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -206,7 +205,8 @@ func (b *Backend) hearDeletions() {
 
 // hearRevocations listens for what Force says to those whose holds it ends.
 func (b *Backend) hearRevocations() {
-	from, to := b.keys.revocations()
+	revoked := b.keys.revoked()
+	from, to := revoked.span()
 	e := &ear{
 		b: b, hub: &b.warner, from: from, to: to, filter: clientv3.WithFilterDelete(),
 		heard: func(events []*clientv3.Event) {
@@ -215,9 +215,9 @@ func (b *Backend) hearRevocations() {
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			for _, ev := range events {
-				name, err := strconv.ParseUint(string(ev.Kv.Key[len(from):]), 16, 64)
-				if e := b.entries[name]; e != nil && err == nil {
-					b.goneLocked(e, fmt.Errorf("%w: by force", locker.ErrRevoked), &after)
+				s, name, _ := revoked.parse(ev.Kv.Key)
+				if e := b.entries[ident{s, name}]; e != nil {
+					b.goneLocked(e, ev.Kv.ModRevision, fmt.Errorf("%w: by force", locker.ErrRevoked), &after)
 				}
 			}
 		},
@@ -248,7 +248,7 @@ func (b *Backend) checkHolds(ctx context.Context, l *lease) {
 	if len(ops) == 0 {
 		return
 	}
-	answers, _, err := b.do(ctx, ops...)
+	answers, rev, err := b.do(ctx, ops...)
 	if err != nil {
 		return // the next renewal will tell
 	}
@@ -259,7 +259,7 @@ func (b *Backend) checkHolds(ctx context.Context, l *lease) {
 	for i, e := range some {
 		kvs := answers[i].GetResponseRange().Kvs
 		if e.state == holding && (len(kvs) == 0 || kvs[0].CreateRevision != e.rev) {
-			b.goneLocked(e, l.deletion(), &after)
+			b.goneLocked(e, rev, l.deletion(), &after)
 		}
 	}
 }
@@ -274,7 +274,7 @@ func (b *Backend) heardDeletions(events []*clientv3.Event) {
 			continue
 		}
 		if s, name, ok := b.keys.parse(ev.Kv.Key); ok {
-			b.deletedLocked(s, name, &after)
+			b.deletedLocked(s, name, ev.Kv.ModRevision, &after)
 		}
 	}
 }
@@ -290,19 +290,19 @@ func (b *Backend) verify(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	there := make(map[uint64]int64, len(r.Kvs))
+	there := make(map[ident]int64, len(r.Kvs))
 	for _, kv := range r.Kvs {
-		if _, name, ok := b.keys.parse(kv.Key); ok {
-			there[name] = kv.CreateRevision
+		if s, name, ok := b.keys.parse(kv.Key); ok {
+			there[ident{s, name}] = kv.CreateRevision
 		}
 	}
 	var after aftermath
 	defer after.run()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, e := range b.entries {
-		if e.state == holding && e.rev <= r.Header.Revision && there[e.name] != e.rev {
-			b.goneLocked(e, e.lease.deletion(), &after)
+	for id, e := range b.entries {
+		if e.state == holding && e.rev <= r.Header.Revision && there[id] != e.rev {
+			b.goneLocked(e, r.Header.Revision, e.lease.deletion(), &after)
 		}
 	}
 	return nil

@@ -89,17 +89,22 @@ func (b *Backend) Force(ctx context.Context, kind locker.Kind, key string) (int,
 	}
 	defer l.leave()
 	forced := 0
-	for some := range slices.Chunk(members[:holders(members)], maxOps/2) {
+	for some := range slices.Chunk(members[:holders(members)], maxOps) {
 		var ops []clientv3.Op
 		for _, m := range some {
-			ops = append(ops, clientv3.OpDelete(b.keys.entry(s, m.name)), clientv3.OpPut(b.keys.revoked(m.name), "", clientv3.WithLease(l.id)))
+			ops = append(ops, clientv3.OpTxn([]clientv3.Cmp{b.keys.created(s, m.name, m.rev)}, []clientv3.Op{
+				clientv3.OpDelete(b.keys.entry(s, m.name)),
+				clientv3.OpPut(b.keys.revoked().entry(s, m.name), "", clientv3.WithLease(l.id)),
+			}, nil))
 		}
 		answers, _, err := b.do(ctx, ops...)
 		if err != nil {
 			return forced, err
 		}
 		for i := range some {
-			forced += int(answers[2*i].GetResponseDeleteRange().Deleted)
+			if answers[i].GetResponseTxn().Succeeded {
+				forced++
+			}
 		}
 	}
 	return forced, nil

@@ -132,7 +132,7 @@ func (b *Backend) leaveShelfLocked(e *entry) {
 // joinedLocked takes what was published when an entry got its place.
 func (b *Backend) joinedLocked(e *entry, kvs []*mvccpb.KeyValue) {
 	j := e.wait.joiner
-	j.instant = e.wait.queue.line.fits(e.name)
+	j.instant = e.wait.queue.line.fits(e.rev)
 	if len(kvs) > 0 {
 		if p, err := decode(kvs[0]); err == nil && p.fresh(j.fresh, time.Now()) {
 			b.answerLocked(e, &p)
@@ -149,8 +149,7 @@ func (b *Backend) joinedLocked(e *entry, kvs []*mvccpb.KeyValue) {
 // answerLocked gives a value to an entry that waits.
 func (b *Backend) answerLocked(e *entry, p *published) {
 	e.wait.joiner.value = p
-	b.eraseLocked(e, nil)
-	b.endLocked(e, errAnswered)
+	b.eraseLocked(e, errAnswered, nil)
 }
 
 // publishedLocked takes a value that was published.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
@@ -44,6 +45,7 @@ type lease struct {
 	err     error         // why it failed; set before granted is closed
 	id      clientv3.LeaseID
 	term    time.Duration // what etcd granted
+	base    uint64        // the first of the names of its keys; see Backend.nameLocked
 
 	since atomic.Int64  // the stamp of the last renewal that was answered
 	look  chan struct{} // capacity 1: the goroutine of the lease is to look again
@@ -73,7 +75,10 @@ func (b *Backend) take(ctx context.Context, ttl time.Duration) (*lease, error) {
 	b.mu.Lock()
 	l := b.leases[ttl]
 	if l == nil || !b.clocked {
-		l = &lease{b: b, ttl: ttl, private: !b.clocked, granted: make(chan struct{}), look: make(chan struct{}, 1)}
+		l = &lease{
+			b: b, ttl: ttl, private: !b.clocked, base: rand.Uint64(), //nolint:gosec // who can read the key can delete it
+			granted: make(chan struct{}), look: make(chan struct{}, 1),
+		}
 		if !b.background(l.run) {
 			b.mu.Unlock()
 			return nil, locker.ErrClosed
@@ -338,7 +343,7 @@ func (b *Backend) leaseOver(l *lease) error {
 		l.endedLocked()
 		for _, e := range b.entries {
 			if e.lease == l {
-				b.goneLocked(e, l.over, &after)
+				b.goneLocked(e, math.MaxInt64, l.over, &after)
 			}
 		}
 	}

@@ -7,7 +7,7 @@ import (
 
 // A member is a key of a subject in etcd: one who holds it, or waits for it.
 type member struct {
-	rev    int64 // of creation: the place in the order
+	rev    int64 // of creation: the place in the order, and who it is: no two have one
 	name   uint64
 	weight int
 	limit  int
@@ -20,8 +20,9 @@ type member struct {
 // nobody who came before one of those that it knows is missing. So who fits by the
 // line fits in etcd.
 //
-// Names are never used twice, so that the deletion of a name holds for ever, and
-// deletions may be told twice and in any order.
+// A name is used again when its key has been deleted. A deletion is of those of its
+// name that were created before it; so told it holds for ever, and deletions may be
+// told twice and in any order.
 type line struct {
 	members []member // in the order of rev
 	// base is the revision of the last answer that listed all; 0 before one.
@@ -36,9 +37,9 @@ type line struct {
 type question struct {
 	// after bounds it to those created after this revision; 0 asks for all.
 	after int64
-	// gone are those who were deleted while it was under way: its answer may be
-	// older than that.
-	gone map[uint64]struct{}
+	// gone are the last revisions at which names were deleted while it was under
+	// way: its answer may be older than that.
+	gone map[uint64]int64
 }
 
 // ask begins a question: for all, or for what the line does not know yet.
@@ -67,30 +68,32 @@ func (l *line) answer(q *question, rev int64, members []member) {
 	case q.after > l.known:
 		return // what came before it is forgotten
 	}
-	members = slices.DeleteFunc(members, func(m member) bool { _, gone := q.gone[m.name]; return gone })
+	members = slices.DeleteFunc(members, func(m member) bool { return m.rev < q.gone[m.name] })
 	kept := l.members
 	if q.after == 0 {
 		l.base = rev
 		kept = slices.DeleteFunc(kept, func(m member) bool { return m.rev <= rev })
 	}
 	for _, m := range members {
-		if !slices.ContainsFunc(kept, func(k member) bool { return k.name == m.name }) {
+		if i := slices.IndexFunc(kept, func(k member) bool { return k.name == m.name }); i < 0 {
 			kept = append(kept, m)
+		} else if kept[i].rev < m.rev { // whose deletion is not heard of yet
+			kept[i] = m
 		}
 	}
 	slices.SortFunc(kept, func(a, b member) int { return cmp.Compare(a.rev, b.rev) })
 	l.members, l.known = kept, max(l.known, rev)
 }
 
-// deleted takes a member out.
-func (l *line) deleted(name uint64) {
+// deleted takes a member out whose name was deleted at a revision.
+func (l *line) deleted(name uint64, at int64) {
 	for _, q := range l.asked {
 		if q.gone == nil {
-			q.gone = make(map[uint64]struct{})
+			q.gone = make(map[uint64]int64)
 		}
-		q.gone[name] = struct{}{}
+		q.gone[name] = max(q.gone[name], at)
 	}
-	if i := slices.IndexFunc(l.members, func(m member) bool { return m.name == name }); i >= 0 {
+	if i := slices.IndexFunc(l.members, func(m member) bool { return m.name == name && m.rev < at }); i >= 0 {
 		l.members = slices.Delete(l.members, i, i+1)
 	}
 }
@@ -98,9 +101,9 @@ func (l *line) deleted(name uint64) {
 // forget is for a gap in what is heard of deletions: nothing is known any more.
 func (l *line) forget() { l.members, l.base, l.known = nil, 0, 0 }
 
-// has says whether somebody is a member.
-func (l *line) has(name uint64) bool {
-	return slices.ContainsFunc(l.members, func(m member) bool { return m.name == name })
+// has says whether who was created at a revision is a member.
+func (l *line) has(rev int64) bool {
+	return slices.ContainsFunc(l.members, func(m member) bool { return m.rev == rev })
 }
 
 // limit is what all have to agree on: the limit of the first.
@@ -113,13 +116,13 @@ func (l *line) limit() int {
 
 // fits says whether a member holds: its weight and those of all before it fit
 // under the limit.
-func (l *line) fits(name uint64) bool {
+func (l *line) fits(rev int64) bool {
 	left := l.limit()
 	for _, m := range l.members {
 		if m.weight > left {
 			return false
 		}
-		if m.name == name {
+		if m.rev == rev {
 			return true
 		}
 		left -= m.weight

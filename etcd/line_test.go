@@ -15,20 +15,20 @@ func ones(revs ...int64) (members []member) {
 	return members
 }
 
-// fitting are the names that fit.
-func fitting(l *line) (names []uint64) {
+// fitting are the revisions of those who fit.
+func fitting(l *line) (revs []int64) {
 	for _, m := range l.members {
-		if l.fits(m.name) {
-			names = append(names, m.name)
+		if l.fits(m.rev) {
+			revs = append(revs, m.rev)
 		}
 	}
-	return names
+	return revs
 }
 
-func wantFit(t *testing.T, l *line, names ...uint64) {
+func wantFit(t *testing.T, l *line, revs ...int64) {
 	t.Helper()
-	if got := fitting(l); !slices.Equal(got, names) {
-		t.Errorf("%v fit, want %v", got, names)
+	if got := fitting(l); !slices.Equal(got, revs) {
+		t.Errorf("%v fit, want %v", got, revs)
 	}
 }
 
@@ -36,12 +36,12 @@ func TestLineServesInOrderOfCreation(t *testing.T) {
 	var l line
 	l.answer(l.ask(false), 9, ones(9, 5, 7))
 	wantFit(t, &l, 5)
-	l.deleted(7)
+	l.deleted(7, 100)
 	wantFit(t, &l, 5)
-	l.deleted(5)
+	l.deleted(5, 100)
 	wantFit(t, &l, 9)
-	l.deleted(5) // again
-	l.deleted(9)
+	l.deleted(5, 100) // again
+	l.deleted(9, 100)
 	wantFit(t, &l)
 }
 
@@ -52,11 +52,11 @@ func TestLineStarvesNobody(t *testing.T) {
 	}
 	l.answer(l.ask(false), 4, []member{of(1, 1), of(2, 1), of(3, 3), of(4, 1)})
 	wantFit(t, &l, 1, 2)
-	l.deleted(1)
+	l.deleted(1, 100)
 	wantFit(t, &l, 2) // 4 would fit, but is behind 3
-	l.deleted(2)
+	l.deleted(2, 100)
 	wantFit(t, &l, 3)
-	l.deleted(3)
+	l.deleted(3, 100)
 	wantFit(t, &l, 4)
 }
 
@@ -72,7 +72,7 @@ func TestLineAsksForWhatItDoesNotKnow(t *testing.T) {
 		t.Errorf("the second question is for what came after %d, want 9", second.after)
 	}
 	l.answer(second, 12, ones(11, 12))
-	l.deleted(5)
+	l.deleted(5, 100)
 	wantFit(t, &l, 9)
 	if all := l.ask(true); all.after != 0 {
 		t.Errorf("a question for all is for what came after %d", all.after)
@@ -84,7 +84,7 @@ func TestLineAsksForWhatItDoesNotKnow(t *testing.T) {
 func TestLineAndDeletionsThatOvertake(t *testing.T) {
 	var l line
 	q := l.ask(false)
-	l.deleted(5)
+	l.deleted(5, 100)
 	l.answer(q, 9, ones(5, 9))
 	wantFit(t, &l, 9)
 	if len(l.asked) != 0 {
@@ -97,8 +97,8 @@ func TestLineAndAnswersThatOvertake(t *testing.T) {
 	l.answer(l.ask(false), 5, ones(5))
 	slow, quick := l.ask(false), l.ask(false)
 	l.answer(quick, 8, ones(7, 8))
-	l.deleted(5)
-	l.deleted(7)
+	l.deleted(5, 100)
+	l.deleted(7, 100)
 	wantFit(t, &l, 8)
 	l.answer(slow, 7, ones(7)) // from before the deletion
 	wantFit(t, &l, 8)
@@ -151,8 +151,14 @@ type lineWorld struct {
 	members []member // in etcd
 
 	line    line
-	answers []func() // under way
-	watch   []uint64 // deletions under way, in order
+	answers []func()   // under way
+	watch   []deletion // under way, in order
+}
+
+// A deletion is heard of later.
+type deletion struct {
+	name uint64
+	at   int64
 }
 
 func (w *lineWorld) step() {
@@ -166,10 +172,10 @@ func (w *lineWorld) step() {
 	case n < 13 && len(w.members) > 0:
 		w.rev++
 		i := w.rand.IntN(len(w.members))
-		w.watch = append(w.watch, w.members[i].name)
+		w.watch = append(w.watch, deletion{w.members[i].name, w.rev})
 		w.members = slices.Delete(w.members, i, i+1)
 	case n < 15 && len(w.watch) > 0:
-		w.line.deleted(w.watch[0])
+		w.line.deleted(w.watch[0].name, w.watch[0].at)
 		w.watch = w.watch[1:]
 	case n < 18 && len(w.answers) > 0:
 		i := w.rand.IntN(len(w.answers))
@@ -185,7 +191,11 @@ func (w *lineWorld) step() {
 
 func (w *lineWorld) create() {
 	w.rev++
-	w.members = append(w.members, member{rev: w.rev, name: uint64(w.rev), weight: 1 + w.rand.IntN(w.limit), limit: w.limit}) //nolint:gosec // positive
+	name := uint64(0) // the first that is free
+	for slices.ContainsFunc(w.members, func(m member) bool { return m.name == name }) {
+		name++
+	}
+	w.members = append(w.members, member{rev: w.rev, name: name, weight: 1 + w.rand.IntN(w.limit), limit: w.limit}) //nolint:gosec // positive
 }
 
 // reply answers a question, as of now, later.
@@ -201,10 +211,10 @@ func (w *lineWorld) reply(q *question) {
 
 func (w *lineWorld) check() {
 	held := w.members[:holders(w.members)]
-	for _, name := range fitting(&w.line) {
-		there := slices.ContainsFunc(w.members, func(m member) bool { return m.name == name })
-		if there && !slices.ContainsFunc(held, func(m member) bool { return m.name == name }) {
-			w.Fatalf("seed %d: %d fits and does not hold: %v in etcd, %v here", w.seed, name, w.members, w.line.members)
+	for _, rev := range fitting(&w.line) {
+		who := func(m member) bool { return m.rev == rev }
+		if slices.ContainsFunc(w.members, who) && !slices.ContainsFunc(held, who) {
+			w.Fatalf("seed %d: %d fits and does not hold: %v in etcd, %v here", w.seed, rev, w.members, w.line.members)
 		}
 	}
 }
@@ -214,8 +224,8 @@ func (w *lineWorld) arrive() {
 	for _, arrive := range w.answers {
 		arrive()
 	}
-	for _, name := range w.watch {
-		w.line.deleted(name)
+	for _, d := range w.watch {
+		w.line.deleted(d.name, d.at)
 	}
 	w.check()
 	if w.line.base > 0 && !slices.Equal(w.line.members, w.members) {

@@ -4,8 +4,8 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"runtime"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,6 +30,23 @@ type rival struct {
 	// lockers makes n lockers: of keys of their own, or of one.
 	lockers func(t *testing.T, s *server, n int, one bool) []func(context.Context) (unlock func() error, err error)
 }
+
+// bare is the least that it takes: a put with a read, and a deletion.
+var bare = rival{"bare", func(t *testing.T, s *server, n int, one bool) (all []func(context.Context) (func() error, error)) {
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{s.addr}, Logger: zap.NewNop()})
+	must(t, err)
+	t.Cleanup(func() { client.Close() })
+	l, err := client.Grant(t.Context(), 60)
+	must(t, err)
+	for i := range n {
+		k := "bare/" + keyOf(i, one) + "/x"
+		all = append(all, func(ctx context.Context) (func() error, error) {
+			_, err := client.Txn(ctx).Then(clientv3.OpPut(k, "", clientv3.WithLease(l.ID)), clientv3.OpGet("bare/"+keyOf(i, one)+"/", clientv3.WithPrefix())).Commit()
+			return func() error { _, err := client.Delete(ctx, k); return err }, err
+		})
+	}
+	return all
+}}
 
 func keyOf(i int, one bool) string {
 	if one {
@@ -83,24 +100,22 @@ var stock = rival{"concurrency.Mutex", func(t *testing.T, s *server, n int, one 
 	return all
 }}
 
-// rounds is how often each rival runs, by turns.
-func rounds() int {
-	if *full {
-		return 5
-	}
-	return 1
+// A contest is work that rivals do in turns, in random order: short ones, so that
+// what disturbs the machine disturbs all of them.
+type contest struct {
+	what string
+	n    int // goroutines
+	one  bool
+	// A turn is that many pairs, or that long.
+	pairs  int
+	long   time.Duration
+	turns  int
+	rivals []rival // the first is what the others are compared with
 }
 
-func roundTime() time.Duration {
-	if *full {
-		return 3 * time.Second
-	}
-	return 200 * time.Millisecond
-}
-
-// run lets all lockers lock and unlock for a while, and returns the pairs each
+// turn lets all lockers lock and unlock for a while, and returns the pairs each
 // second, and those of them whose owner was not the last one.
-func run(t *testing.T, lockers []func(context.Context) (func() error, error)) (pairs, changes float64) {
+func (c *contest) turn(t *testing.T, lockers []func(context.Context) (func() error, error)) (pairs, changes float64) {
 	t.Helper()
 	var stop atomic.Bool
 	var count, changed, last atomic.Int64
@@ -109,7 +124,7 @@ func run(t *testing.T, lockers []func(context.Context) (func() error, error)) (p
 	began := time.Now()
 	for i, lock := range lockers {
 		wg.Go(func() {
-			for !stop.Load() {
+			for n := 0; !stop.Load() && (c.pairs == 0 || n < c.pairs); n++ {
 				unlock, err := lock(context.Background())
 				if err == nil {
 					count.Add(1)
@@ -125,7 +140,11 @@ func run(t *testing.T, lockers []func(context.Context) (func() error, error)) (p
 			}
 		})
 	}
-	time.Sleep(roundTime())
+	if c.pairs > 0 {
+		wg.Wait()
+	} else {
+		time.Sleep(c.long)
+	}
 	took := time.Since(began).Seconds()
 	pairs, changes = float64(count.Load())/took, float64(changed.Load())/took
 	stop.Store(true)
@@ -133,41 +152,42 @@ func run(t *testing.T, lockers []func(context.Context) (func() error, error)) (p
 	return pairs, changes
 }
 
-func median(x []float64) float64 {
-	x = slices.Sorted(slices.Values(x))
-	return x[len(x)/2]
+// hold holds the contest, and appends its rows to a table.
+func (c *contest) hold(t *testing.T, s *server, table *figures.Table) {
+	turns := c.turns
+	if !*full {
+		turns = 2
+	}
+	pairs, changes := make([]figures.Sample, len(c.rivals)), make([]figures.Sample, len(c.rivals))
+	lockers := make([][]func(context.Context) (func() error, error), len(c.rivals))
+	for i, r := range c.rivals {
+		lockers[i] = r.lockers(t, s, c.n, c.one)
+	}
+	for round := range turns + 1 {
+		for _, i := range rand.Perm(len(c.rivals)) {
+			if p, ch := c.turn(t, lockers[i]); round > 0 { // the first is to warm up
+				pairs[i], changes[i] = append(pairs[i], p), append(changes[i], ch)
+			}
+		}
+	}
+	for i, r := range c.rivals {
+		table.Row(c.what, r.name, pairs[i], pairs[i].Over(pairs[0]), changes[i], changes[i].Over(changes[0]))
+	}
 }
 
 // TestMeasurePairs compares with etcd's own package: one goroutine, a hundred with
-// a key each, and 16 that fight for one; by turns in one run, on one etcd that
-// syncs its log, in this process.
+// a key each, and 16 that fight for one; in turns, on one etcd that syncs its log, in
+// this process.
 func TestMeasurePairs(t *testing.T) {
-	s := startEtcdWith(t, func(*embed.Config) {})
-	table := figures.NewTable("work", "locks", "pairs/s, median", "least", "most", "owner changes/s, median")
-	for _, w := range []struct {
-		what   string
-		n      int
-		one    bool
-		rivals []rival
-	}{
-		{"1 goroutine", 1, false, []rival{stock, ours("ours", false)}},
-		{"100 goroutines, a key each", 100, false, []rival{stock, ours("ours", false)}},
-		{"16 goroutines, one key", 16, true, []rival{stock, ours("ours", false), ours("ours, a client each", true)}},
+	table := figures.NewTable("work", "locks", "pairs/s", "by turns", "owner changes/s", "by turns")
+	own := ours("ours", false)
+	for _, c := range []contest{
+		{"1 goroutine", 1, false, 50, 0, 60, []rival{stock, own, bare}},
+		{"100 goroutines, a key each", 100, false, 0, 300 * time.Millisecond, 20, []rival{stock, own}},
+		{"16 goroutines, one key", 16, true, 0, 300 * time.Millisecond, 20, []rival{stock, own, ours("ours, a client each", true)}},
 	} {
-		pairs, changes := make([][]float64, len(w.rivals)), make([][]float64, len(w.rivals))
-		lockers := make([][]func(context.Context) (func() error, error), len(w.rivals))
-		for i, r := range w.rivals {
-			lockers[i] = r.lockers(t, s, w.n, w.one)
-		}
-		for range rounds() {
-			for i := range w.rivals {
-				p, c := run(t, lockers[i])
-				pairs[i], changes[i] = append(pairs[i], p), append(changes[i], c)
-			}
-		}
-		for i, r := range w.rivals {
-			table.Row(w.what, r.name, median(pairs[i]), slices.Min(pairs[i]), slices.Max(pairs[i]), median(changes[i]))
-		}
+		// An etcd each: what watches one contest leaves behind must not slow the next.
+		c.hold(t, startEtcdWith(t, func(*embed.Config) {}), table)
 	}
 	t.Logf("\n\n%s\n", table)
 }

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"github.com/distributed-go/distributed/locker"
 )
 
@@ -35,6 +37,13 @@ const (
 	after   = "!"
 )
 
+// An ident names an acquisition among those of this process, of which no two have
+// the same at a time.
+type ident struct {
+	subject
+	name uint64
+}
+
 // keys names things in etcd.
 type keys struct{ prefix string }
 
@@ -52,19 +61,20 @@ func (k keys) entry(s subject, name uint64) string {
 	return string(appendName([]byte(k.prefix+letters[s.kind]+s.key+between), name))
 }
 
+// created says that the key of an acquisition was created at a revision.
+func (k keys) created(s subject, name uint64, rev int64) clientv3.Cmp {
+	return clientv3.Compare(clientv3.CreateRevision(k.entry(s, name)), "=", rev)
+}
+
 // value is the key of what is published.
 func (k keys) value(key string) string { return k.prefix + "v/" + key }
 
 // values is the range of the keys of what is published.
 func (k keys) values() (from, to string) { return k.prefix + "v/", k.prefix + "v0" }
 
-// revoked is the key that says that a hold was revoked.
-func (k keys) revoked(name uint64) string {
-	return string(appendName([]byte(k.prefix+"x/"), name))
-}
-
-// revocations is the range of those.
-func (k keys) revocations() (from, to string) { return k.prefix + "x/", k.prefix + "x0" }
+// revoked names what says that a hold was revoked: as the key of the acquisition,
+// below a prefix of its own.
+func (k keys) revoked() keys { return keys{k.prefix + "x/"} }
 
 // nameDigits is the length of a name.
 const nameDigits = 16

@@ -134,10 +134,9 @@ func (b *Backend) attempted(e *entry, answers []*pb.ResponseOp, rev int64, err e
 	e.rev = rev
 	switch {
 	case e.state == over:
-		b.eraseLocked(e, nil)
-		b.endLocked(e, e.err)
+		b.eraseLocked(e, e.err, nil)
 		return attempt{err: e.err}
-	case w.doomed:
+	case w.doomed > rev:
 		b.endLocked(e, errDeleted)
 		return attempt{err: e.err}
 	}

@@ -106,8 +106,7 @@ func (b *Backend) asHolder(ctx context.Context, h locker.Hold, o clientv3.Op) (i
 	if created <= 0 { // a key that is not there compares as equal to 0
 		return 0, nil, errNoSuchHold
 	}
-	key := b.keys.entry(subject{h.Kind, h.Key}, name)
-	held := clientv3.Compare(clientv3.CreateRevision(key), "=", created)
+	held := b.keys.created(subject{h.Kind, h.Key}, name, created)
 	answers, rev, err := b.do(ctx, clientv3.OpTxn([]clientv3.Cmp{held}, []clientv3.Op{o}, nil))
 	if err != nil {
 		return 0, nil, err
