@@ -39,12 +39,13 @@ type mark struct {
 }
 
 // A rule says where to stop. It is used once, by the first link of all gates that
-// come to it.
+// comes to it; but if it releases what it stops, others stop there too until then:
+// a client whose connection goes silent tries another.
 type rule struct {
 	what    string // of a request its command, of an answer the command and the status: "put", "put ok"
 	key     string // of the backend; empty for any
 	forward amount
-	act     func(*gate)     // called when that much has been forwarded
+	act     func(*gate)     // called once, when that much has been forwarded
 	release <-chan struct{} // nothing goes on before it is closed; nil ends the link
 
 	mu    sync.Mutex
@@ -60,12 +61,19 @@ const (
 	whole
 )
 
-func (r *rule) take() bool {
+// take says whether who has come to the rule is the first.
+func (r *rule) take() (first bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	was := r.taken
+	first = !r.taken
 	r.taken = true
-	return !was
+	return first
+}
+
+// stop is what one link does about a rule.
+type stop struct {
+	*rule
+	first bool
 }
 
 // startGate starts a gate before the server at an address. It is closed when the
@@ -143,16 +151,20 @@ func (g *gate) carry(client net.Conn) {
 	delete(g.links, l)
 }
 
-// see counts a frame, and returns the rule if it stops here.
-func (g *gate) see(what, key string, m mark) *rule {
+// see counts a frame, and returns whether it stops here: nil if not.
+func (g *gate) see(what, key string, m mark) *stop {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.counts[what]++
 	if m.run != "" {
 		g.marks = append(g.marks, m)
 	}
-	if r := g.rule; r != nil && r.what == what && (r.key == key || r.key == "") && r.take() {
-		return r
+	r := g.rule
+	if r == nil || r.what != what || r.key != key && r.key != "" {
+		return nil
+	}
+	if s := (stop{r, r.take()}); s.first || r.release != nil {
+		return &s
 	}
 	return nil
 }
@@ -233,7 +245,7 @@ func (l *link) down() {
 }
 
 // pass forwards a frame, unless the rule stops it. False ends the link.
-func (l *link) pass(in *bufio.Reader, out *bufio.Writer, frame []byte, r *rule) bool {
+func (l *link) pass(in *bufio.Reader, out *bufio.Writer, frame []byte, r *stop) bool {
 	n := len(frame)
 	if r != nil {
 		n = [...]int{none: 0, half: len(frame) / 2, whole: len(frame)}[r.forward]
@@ -248,7 +260,9 @@ func (l *link) pass(in *bufio.Reader, out *bufio.Writer, frame []byte, r *rule) 
 	if r == nil {
 		return true
 	}
-	r.act(l.gate)
+	if r.first {
+		r.act(l.gate)
+	}
 	if r.release == nil {
 		return false
 	}

@@ -22,9 +22,13 @@ var (
 	stormCalls = size.New("storm", 20, 200, "calls of each goroutine at random instants")
 )
 
-// mostRuns is how many functions may start for each key of each round: callers that
-// the machine held up until their flight was over are right to have one of their own.
-const mostRuns = 1.05
+// How many functions may start for each key of each round: callers that the machine
+// held up until their flight was over are right to have one of their own. In few
+// rounds, on a busy machine, there may be more of these.
+const (
+	mostRuns      = 1.05
+	mostRunsOfFew = 2
+)
 
 // A groupCampaign is eight processes that call one Group.
 type groupCampaign struct {
@@ -152,8 +156,12 @@ func TestGroup(t *testing.T) {
 	runs := g.runs() - stormRuns
 	v = g.judge()
 	each := float64(runs) / float64(n*groupKeys)
-	if each > mostRuns {
-		v.found = append(v.found, violationf("runs", "%.3f functions for each key of each round, at most %v", each, mostRuns))
+	most := float64(mostRunsOfFew)
+	if size.Full() {
+		most = mostRuns
+	}
+	if each > most {
+		v.found = append(v.found, violationf("runs", "%.3f functions for each key of each round, at most %v", each, most))
 	}
 	v.row(table, fmt.Sprintf("%d rounds on %d keys", n, groupKeys), runs, time.Since(began))
 	show(t, table)

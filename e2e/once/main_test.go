@@ -13,8 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/distributed-go/distributed/e2e/internal/witness"
 	"github.com/distributed-go/distributed/internal/echo"
 	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/internal/leaktest"
@@ -62,13 +61,7 @@ func newRandom(t *testing.T) *rand.Rand {
 }
 
 // monotonic reads the clock that all processes of a machine share.
-func monotonic() int64 {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
-		panic("a system without CLOCK_MONOTONIC: " + err.Error())
-	}
-	return ts.Nano()
-}
+func monotonic() int64 { return witness.Monotonic() }
 
 // A lockServer is a lock server in a process of its own.
 type lockServer struct {

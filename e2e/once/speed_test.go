@@ -24,7 +24,7 @@ import (
 
 var (
 	freshes = size.New("fresh", 2, 40, "fresh processes that call Do on what is done")
-	turns   = size.New("turns", 1, 7, "turns of Group and x/sync's singleflight")
+	turns   = size.New("turns", 1, 5, "turns of Group and x/sync's singleflight")
 	turnMS  = size.New("turn-ms", 20, 500, "how long each turn takes, in ms")
 )
 
@@ -225,18 +225,33 @@ func TestSpeed(t *testing.T) {
 	table.Row("a new handle in the same process", handles.String()+" µs", "one round trip with an echo", trips.String()+" µs", handles.Over(trips).String())
 	table.Row("the same handle", handle.String()+" ns", "sync.Once", syncs.String()+" ns", handle.Over(syncs).String())
 	show(t, table)
-	groups := figures.NewTable("100 goroutines on one key, function takes", "Group, calls/s", "functions/s", "x/sync, calls/s", "functions/s", "functions, ratio", "calls, ratio")
-	for _, work := range []time.Duration{0, time.Millisecond, 10 * time.Millisecond} {
-		var ours, theirs, oursRuns, theirsRuns figures.Sample
-		for range turns.Get() {
-			var a, b turnReport
-			d := time.Duration(turnMS.Get()) * time.Millisecond
-			must(t, p.Call(t.Context(), "group", turn{For: d, Work: work}, &a))
-			must(t, p.Call(t.Context(), "group", turn{For: d, Work: work, XSync: true}, &b))
-			ours, theirs = append(ours, a.Calls), append(theirs, b.Calls)
-			oursRuns, theirsRuns = append(oursRuns, a.Runs), append(theirsRuns, b.Runs)
+	show(t, measureGroups(t, args))
+}
+
+// measureGroups compares with x/sync's singleflight, in turns. A server with a data
+// directory writes each result to its disk before it answers.
+func measureGroups(t *testing.T, durable speedArgs) *figures.Table {
+	t.Helper()
+	volatile := durable
+	volatile.Addr = startServer(t, "").args.Addr
+	table := figures.NewTable("100 goroutines on one key, function takes", "server keeps values", "Group, calls/s", "functions/s", "x/sync, calls/s", "functions/s", "functions, ratio", "calls, ratio")
+	for _, server := range []struct {
+		name string
+		args speedArgs
+	}{{"in memory", volatile}, {"on disk", durable}} {
+		p := proc.Start(t, "speed", server.args, nil)
+		for _, work := range []time.Duration{0, time.Millisecond, 10 * time.Millisecond} {
+			var ours, theirs, oursRuns, theirsRuns figures.Sample
+			for range turns.Get() {
+				var a, b turnReport
+				d := time.Duration(turnMS.Get()) * time.Millisecond
+				must(t, p.Call(t.Context(), "group", turn{For: d, Work: work}, &a))
+				must(t, p.Call(t.Context(), "group", turn{For: d, Work: work, XSync: true}, &b))
+				ours, theirs = append(ours, a.Calls), append(theirs, b.Calls)
+				oursRuns, theirsRuns = append(oursRuns, a.Runs), append(theirsRuns, b.Runs)
+			}
+			table.Row(work, server.name, ours.String(), oursRuns.String(), theirs.String(), theirsRuns.String(), oursRuns.Over(theirsRuns).String(), ours.Over(theirs).String())
 		}
-		groups.Row(work, ours.String(), oursRuns.String(), theirs.String(), theirsRuns.String(), oursRuns.Over(theirsRuns).String(), ours.Over(theirs).String())
 	}
-	show(t, groups)
+	return table
 }

@@ -81,15 +81,24 @@ func workerRole(c *proc.Child) error {
 	c.Handle("do", proc.Handle(func(t task) (outcome, error) { return w.do(&t), nil }))
 	c.Handle("late", proc.Handle(w.late))
 	c.Handle("outcomes", proc.Handle(w.outcomes))
-	c.Handle("mark", proc.Handle(func(key string) (once.Mark, error) {
-		ctx, cancel := context.WithTimeout(context.Background(), *limit)
-		defer cancel()
-		return once.New(w.client, key).Mark(ctx)
-	}))
+	c.Handle("mark", proc.Handle(w.mark))
 	if err := c.Serve(nil); err != nil {
 		return err
 	}
 	return w.client.Close()
+}
+
+// mark asks for the mark of a key, also of a server that has just started again.
+func (w *worker) mark(key string) (once.Mark, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), *limit/2)
+	defer cancel()
+	for {
+		m, err := once.New(w.client, key).Mark(ctx)
+		if !errors.Is(err, locker.ErrUnavailable) || ctx.Err() != nil {
+			return m, err
+		}
+		time.Sleep(50 * time.Millisecond) // real time: another process starts
+	}
 }
 
 // do has the goroutines call Do of one key.
