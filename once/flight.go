@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/distributed-go/distributed/locker"
@@ -14,8 +15,13 @@ import (
 // the result, too.
 const publishTimeout = time.Second
 
-// keepAnswer is how long a result is kept that is for those who wait for it only.
-const keepAnswer = time.Second
+const (
+	// leastKeep and mostKeep bound how long a result is kept that is for those who
+	// wait for it only: one of them may be cut off when it is put, and asks for it
+	// when it is connected again.
+	leastKeep = time.Second
+	mostKeep  = 15 * time.Second
+)
 
 // A flight is one call for all callers of a process: it gets the result of another
 // process, or runs the function of the caller that began it. It has a goroutine of
@@ -27,29 +33,22 @@ type flight[T any] struct {
 	fn       func(context.Context) (T, error)
 	ctx      context.Context // of the flight: it ends when all have given up
 	cancel   context.CancelCauseFunc
-	after    *wake // of a flight whose function had returned before this one began; nil if none
-	wake     *wake
-	lead     bool // only a result of its own will do
+	lane     *lane[T]
+	after    []*wake // of the lane, when this one began
+	wake     *wake   // what this one leaves behind
+	lead     bool    // only a result of its own will do
 
 	// What follows is guarded by Group.mu.
 
-	barrier  *wake // what the next flight comes after, unless this one has returned; at first the same as after
-	callers  int   // who still wait
-	all      int   // who ever did
-	closed   bool  // nobody joins any more
-	running  bool  // the function was called
-	returned bool  // the function has returned
-	doubtful bool  // nobody knows whether the result was put: it may come through yet
+	callers  int           // who still wait
+	all      int           // who ever did
+	closed   bool          // nobody joins any more
+	running  bool          // the function was called
+	returned bool          // the function has returned
+	doubt    time.Duration // for how long the result may come through yet, as its put had no answer; 0 if it had
 
 	landed  chan struct{} // closed when outcome is set
 	outcome outcome[T]    // set before landed is closed, then never changed
-}
-
-// A wake is what a flight leaves behind: who comes after its function has returned
-// must not get its result, which may be on its way to the backend.
-type wake struct {
-	settled chan struct{} // closed when that is over
-	run     string        // of the record; set before settled is closed
 }
 
 // An outcome is what a flight brought.
@@ -61,9 +60,9 @@ type outcome[T any] struct {
 	exited   bool // the function called runtime.Goexit
 }
 
-// newFlight returns a flight that comes after the last of its key, which is nil or
-// closed. The caller holds mu.
-func (g *Group[T]) newFlight(ctx context.Context, key string, last *flight[T]) (*flight[T], error) {
+// newFlight returns a flight that comes after all functions of its key that have
+// returned. The caller holds mu.
+func (g *Group[T]) newFlight(ctx context.Context, key string) (*flight[T], error) {
 	if err := checkKey(key, g.prefix); err != nil {
 		return nil, err
 	}
@@ -71,20 +70,15 @@ func (g *Group[T]) newFlight(ctx context.Context, key string, last *flight[T]) (
 	if err != nil {
 		return nil, err
 	}
-	_, lead := g.forgotten[key]
-	lead = lead || last != nil && last.lead && !last.running
+	k := g.lane(key)
 	f := &flight[T]{
-		key: key, acquirer: a, callers: 1, all: 1, lead: lead,
+		key: key, acquirer: a, callers: 1, all: 1,
+		lane: k, after: slices.Clone(k.wakes), lead: k.forgotten,
 		wake: &wake{settled: make(chan struct{})}, landed: make(chan struct{}),
 	}
-	switch {
-	case last != nil && last.returned:
-		f.after = last.wake
-	case last != nil: // all its callers gave up: what it may bring yet is as good for this one
-		f.after = last.barrier
-	}
-	f.barrier = f.after
 	f.ctx, f.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	k.last = f
+	k.flights++
 	return f, nil
 }
 
@@ -107,20 +101,27 @@ func (g *Group[T]) leave(ctx context.Context, f *flight[T]) (running bool) {
 // fly is the goroutine of a flight.
 func (g *Group[T]) fly(f *flight[T]) {
 	defer g.settle(f)
+	o := outcome[T]{err: g.fail(f.key, fmt.Errorf("%w: an Encoding or a Store called runtime.Goexit", ErrLeaderPanicked))}
 	defer func() {
 		if p := recover(); p != nil { // of an Encoding, or of a Store
 			e := &PanicError{Value: p, Stack: debug.Stack()}
-			g.land(f, outcome[T]{err: e, panicked: e})
+			o = outcome[T]{err: e, panicked: e}
 		}
+		g.land(f, o)
 	}()
+	o = g.bring(f)
+}
+
+// bring returns what another process has brought, or what the function returned.
+func (g *Group[T]) bring(f *flight[T]) outcome[T] {
 	l, o, err := g.meet(f)
 	switch {
 	case err != nil:
-		o = outcome[T]{err: g.fail(f.key, err)}
+		return outcome[T]{err: g.fail(f.key, err)}
 	case l != nil:
-		o = g.run(f, l)
+		return g.run(f, l)
 	}
-	g.land(f, o)
+	return o
 }
 
 // land hands the outcome out, to those who came before.
@@ -133,19 +134,22 @@ func (g *Group[T]) land(f *flight[T], o outcome[T]) {
 	close(f.landed)
 }
 
-// settle ends a flight.
+// settle ends a flight. What nobody refuses any more is dropped.
 func (g *Group[T]) settle(f *flight[T]) {
 	g.mu.Lock()
-	switch {
-	case g.flights[f.key] != f:
-	case f.doubtful: // the next must know what to refuse
-		g.flights[f.key] = &flight[T]{closed: true, returned: true, running: true, wake: f.wake}
-	default:
-		delete(g.flights, f.key)
+	k := f.lane
+	k.flights--
+	if k.last == f {
+		k.last = nil
 	}
-	if f.lead && !f.running { // who comes next still wants a result of its own
-		g.forgotten[f.key] = struct{}{}
+	if f.returned && f.doubt == 0 {
+		k.drop(f.wake)
 	}
+	if f.doubt > 0 {
+		key, wake := f.key, f.wake // the timer must not keep the result
+		time.AfterFunc(f.doubt, func() { g.dispel(key, k, wake) })
+	}
+	g.tidy(f.key, k)
 	g.mu.Unlock()
 	close(f.wake.settled)
 	f.cancel(nil)
@@ -154,11 +158,9 @@ func (g *Group[T]) settle(f *flight[T]) {
 // meet returns the outcome that another process has brought, or the lease to run
 // under.
 func (g *Group[T]) meet(f *flight[T]) (*locker.Lease, outcome[T], error) {
-	old := ""
-	if f.after != nil {
+	for _, w := range f.after {
 		select {
-		case <-f.after.settled:
-			old = f.after.run
+		case <-w.settled:
 		case <-f.ctx.Done():
 			return nil, outcome[T]{}, ended(f.ctx)
 		}
@@ -172,9 +174,9 @@ func (g *Group[T]) meet(f *flight[T]) (*locker.Lease, outcome[T], error) {
 			return l, outcome[T]{}, err
 		case r.err != nil:
 			lead = true // what cannot be read is no result
-		case fresh == 0 && r.Run == old:
+		case fresh == 0 && f.refuses(r):
 			// Its put had no answer and came through late.
-		case fresh > 0 && r.Failed != "" && r.age > time.Since(began):
+		case fresh > 0 && r.Failed != "" && (r.age > time.Since(began) || f.refuses(r)):
 			fresh = 0 // errors are for those who waited
 		default:
 			o, err := g.decode(r)
@@ -186,6 +188,12 @@ func (g *Group[T]) meet(f *flight[T]) (*locker.Lease, outcome[T], error) {
 	}
 	l, err := f.acquirer.Acquire(f.ctx)
 	return l, outcome[T]{}, err
+}
+
+// refuses says whether a record is of a function that had returned, in this process,
+// before the flight began.
+func (f *flight[T]) refuses(r *record) bool {
+	return slices.ContainsFunc(f.after, func(w *wake) bool { return w.run == r.Run })
 }
 
 // decode returns the outcome that a record is of.
@@ -202,6 +210,9 @@ func (g *Group[T]) run(f *flight[T], l *locker.Lease) outcome[T] {
 	defer l.ReleaseWithin(0) //nolint:errcheck // what is not answered goes on in the background
 	g.mu.Lock()
 	f.running = true
+	if !f.closed { // as it is after another Forget
+		f.lane.forgotten = false
+	}
 	g.mu.Unlock()
 	work, stop := l.Context(f.ctx)
 	defer stop()
@@ -221,16 +232,17 @@ func (g *Group[T]) run(f *flight[T], l *locker.Lease) outcome[T] {
 }
 
 // returned notes that the function of a flight has returned: who comes from now on
-// has come after its result, so must not join this flight, nor one that began after
-// all callers of this one had given up, and that waits for the same result now. It
-// says whether they have.
+// has come after its result, so must not join this flight, nor one that began before
+// now and waits for the same result. It says whether all callers have given up.
 func (g *Group[T]) returned(f *flight[T], r *record) (abandoned bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	f.returned, f.closed = true, true
 	f.wake.run = r.Run
-	if next := g.flights[f.key]; next != nil && next != f && !next.running && !next.lead {
-		next.closed, next.barrier = true, f.wake
+	k := f.lane
+	k.wakes = append(k.wakes, f.wake)
+	if next := k.last; next != nil && !next.running && !next.lead {
+		next.closed = true
 	}
 	return f.callers == 0
 }
@@ -295,16 +307,21 @@ func passes(err error) bool {
 
 // put puts a record, of a failure if there is one.
 func (g *Group[T]) put(f *flight[T], l *locker.Lease, r *record, failure error) error {
-	keep := max(g.settings.fresh, keepAnswer)
+	ttl := l.TTL()
+	keep := min(max(ttl/2, leastKeep), mostKeep)
 	if failure != nil {
-		r, keep = r.fail(failure), keepAnswer
+		r = r.fail(failure)
+	} else {
+		keep = max(keep, g.settings.fresh)
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(f.ctx), publishTimeout)
 	defer cancel()
 	err := g.source.put(ctx, l, r, keep)
 	if err != nil && !lost(err) && g.source.retries(err) {
 		g.mu.Lock()
-		f.doubtful = true
+		// A renewal that was under way may let the lease begin anew, as may a
+		// restart of the server.
+		f.doubt = max(2*ttl, leastKeep)
 		g.mu.Unlock()
 	}
 	return err

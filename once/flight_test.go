@@ -3,6 +3,7 @@ package once_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -213,4 +214,67 @@ func TestResultOfAnAbandonedCall(t *testing.T) {
 		assert.Sure(t, late.wait().err)
 		assert.Exactly(t, "who came after", late.v, 2)
 	})
+}
+
+// TestSuccessorsThatGiveUp: who comes when a result is on its way does not get it,
+// also where the flights that began in between have ended, before the function
+// returned or after, and also if its put has no answer.
+func TestSuccessorsThatGiveUp(t *testing.T) {
+	for _, returned := range []bool{false, true} {
+		for _, answered := range []bool{false, true} {
+			t.Run(fmt.Sprintf("returned %t, answered %t", returned, answered), func(t *testing.T) {
+				bubble(t, func(w *world) {
+					c, spy := w.spied()
+					g := once.NewGroup[int64](c, "g")
+					spy.put = func(ctx context.Context, h locker.Hold, data []byte, keep time.Duration) (uint64, error) {
+						if spy.of("put") > 1 {
+							return spy.Backend.Put(ctx, h, data, keep)
+						}
+						if answered {
+							time.Sleep(500 * time.Millisecond)
+							return spy.Backend.Put(ctx, h, data, keep)
+						}
+						go func() { // it is carried out, when all have given up
+							time.Sleep(3 * time.Second)
+							_, err := spy.Backend.Put(context.Background(), h, data, keep)
+							assert.Sure(t, err)
+							assert.Sure(t, spy.Backend.Release(context.Background(), h))
+						}()
+						<-ctx.Done()
+						return 0, ctx.Err()
+					}
+					spy.set(func() {
+						spy.release = func(ctx context.Context, h locker.Hold) error {
+							if !answered && spy.of("put") == 1 {
+								return nil // it is lost, too
+							}
+							return spy.Backend.Release(ctx, h)
+						}
+					})
+					hasty, cancel := context.WithCancel(w.ctx)
+					first := ask(hasty, g, after(time.Second, 1, nil))
+					cancel()
+					assert.Matches(t, first.wait().err, context.Canceled)
+					hasty, cancel = context.WithCancel(w.ctx)
+					second := ask(hasty, g, never(t))
+					if returned {
+						time.Sleep(time.Second)
+						synctest.Wait()
+					}
+					cancel()
+					assert.Matches(t, second.wait().err, context.Canceled)
+					if !returned {
+						time.Sleep(time.Second)
+					}
+					synctest.Wait() // the put is under way, and the second flight over
+					if !answered {
+						time.Sleep(1500 * time.Millisecond) // the flight is over
+					}
+					late := ask(w.ctx, g, after(0, 2, nil)).wait()
+					assert.Sure(t, late.err)
+					assert.Exactly(t, "late", late.v, 2)
+				})
+			})
+		}
+	}
 }

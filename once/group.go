@@ -32,9 +32,8 @@ type Group[T any] struct {
 	settings settings
 	err      error // what was wrong with the arguments of NewGroup
 
-	mu        sync.Mutex
-	flights   map[string]*flight[T] // the last of each key, until it has settled; guarded by mu
-	forgotten map[string]struct{}   // the next flight of these runs its function; guarded by mu
+	mu    sync.Mutex
+	lanes map[string]*lane[T] // of keys that something is known of; guarded by mu, as all in them
 }
 
 // A Result is what DoChan sends: what Do returns.
@@ -55,7 +54,7 @@ func NewGroup[T any](c *locker.Client, name string, opts ...Option) *Group[T] {
 	}
 	g := &Group[T]{
 		client: c, prefix: GroupPrefix + strings.NewReplacer("%", "%25", "/", "%2F").Replace(name) + "/",
-		flights: make(map[string]*flight[T]), forgotten: make(map[string]struct{}),
+		lanes: make(map[string]*lane[T]),
 	}
 	g.settings, g.err = newSettings(opts, "WithFresh", "WithResults", "WithEncoding", "WithLease")
 	g.source = sourceOf(c, g.settings.store, "once.WithResults")
@@ -139,8 +138,11 @@ func (g *Group[T]) Forget(key string) {
 	if g.client == nil {
 		panic("distributed: use of a zero Group: make one with NewGroup")
 	}
-	delete(g.flights, key)
-	g.forgotten[key] = struct{}{}
+	k := g.lane(key)
+	k.forgotten = true
+	if k.last != nil {
+		k.last.closed = true
+	}
 }
 
 // board returns the flight that a caller of the key is on. First says that it is
@@ -160,18 +162,15 @@ func (g *Group[T]) board(ctx context.Context, key string, fn func(context.Contex
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	last := g.flights[key]
-	if last != nil && !last.closed {
-		last.callers++
-		last.all++
-		return last, false, nil
+	if k := g.lanes[key]; k != nil && k.last != nil && !k.last.closed {
+		k.last.callers++
+		k.last.all++
+		return k.last, false, nil
 	}
-	if f, err = g.newFlight(ctx, key, last); err != nil {
+	if f, err = g.newFlight(ctx, key); err != nil {
 		return nil, false, g.fail(key, err)
 	}
 	f.fn = fn
-	g.flights[key] = f
-	delete(g.forgotten, key)
 	go g.fly(f)
 	return f, true, nil
 }

@@ -1,10 +1,12 @@
 package once_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -18,6 +20,7 @@ import (
 type span struct {
 	process    int
 	began, end time.Duration
+	put        time.Duration // when the backend had the result; 0 if it had not
 }
 
 // spans are the runs of a test by their number, which is their result.
@@ -37,9 +40,21 @@ func (s *spans) fn(process int, took time.Duration) func(context.Context) (int64
 		time.Sleep(took)
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.runs = append(s.runs, span{process, began, s.now()})
+		s.runs = append(s.runs, span{process: process, began: began, end: s.now()})
 		return int64(len(s.runs) - 1), nil
 	}
+}
+
+// put notes when the backend had, or refused, a record.
+func (s *spans) put(record []byte) {
+	_, data, _ := bytes.Cut(record, []byte{'\n'})
+	n, err := strconv.Atoi(string(data))
+	if err != nil {
+		return // of a failure
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.runs[n].put = s.now()
 }
 
 // some returns a time from 0 to d.
@@ -48,14 +63,15 @@ func some(r *rand.Rand, d time.Duration) time.Duration { return time.Duration(r.
 // TestNobodyGetsAnOldResult of callers that come and go at random in several
 // processes, whose puts take a while: in the process that ran it a result is for
 // those who came before its function returned, and elsewhere for those who came
-// before the put can have been answered. One run is at a time.
+// before the put was answered. Some give up at odd times, alone and all at once, and
+// some puts have no answer, and come through a while later or not. One run is at a
+// time.
 func TestNobodyGetsAnOldResult(t *testing.T) {
 	for seed := range uint64(100) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			bubble(t, func(w *world) {
 				random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // a test repeats itself
 				s := &spans{start: time.Now()}
-				const slowest = 50 * time.Millisecond // a put
 				var wg sync.WaitGroup
 				for process := range 4 {
 					c, spy := w.spied()
@@ -63,16 +79,31 @@ func TestNobodyGetsAnOldResult(t *testing.T) {
 					var mu sync.Mutex
 					spy.put = func(ctx context.Context, h locker.Hold, data []byte, keep time.Duration) (uint64, error) {
 						mu.Lock()
-						before, after := some(late, slowest/2), some(late, slowest/2)
+						before, after, fate := some(late, 25*time.Millisecond), some(late, 25*time.Millisecond), late.IntN(12)
+						if fate < 2 {
+							before = some(late, 3*time.Second)
+						}
 						mu.Unlock()
-						time.Sleep(before)
-						fence, err := spy.Backend.Put(ctx, h, data, keep)
+						put := func() (uint64, error) {
+							time.Sleep(before)
+							defer s.put(data)
+							return spy.Backend.Put(context.WithoutCancel(ctx), h, data, keep)
+						}
+						if fate == 0 { // the answer is lost
+							wg.Go(func() { _, _ = put() })
+							<-ctx.Done()
+							return 0, ctx.Err()
+						}
+						fence, err := put()
 						time.Sleep(after)
 						return fence, err
 					}
 					g := once.NewGroup[int64](c, "g")
 					for range 50 {
 						came, took, patience := some(random, 5*time.Second), some(random, 200*time.Millisecond), some(random, 10*time.Second)
+						if random.IntN(2) == 0 {
+							patience = some(random, 150*time.Millisecond)
+						}
 						wg.Go(func() {
 							time.Sleep(came)
 							ctx, cancel := context.WithTimeout(w.ctx, patience)
@@ -88,7 +119,7 @@ func TestNobodyGetsAnOldResult(t *testing.T) {
 							s.mu.Unlock()
 							until := run.end
 							if run.process != process {
-								until += slowest
+								until = run.put
 							}
 							if at > until {
 								t.Errorf("process %d: who came at %v got the result of %+v", process, at, run)
@@ -97,7 +128,7 @@ func TestNobodyGetsAnOldResult(t *testing.T) {
 					}
 				}
 				wg.Wait()
-				time.Sleep(time.Second) // flights whose callers have given up end by themselves
+				time.Sleep(5 * time.Second) // flights whose callers have given up end by themselves
 				for i, run := range s.runs[1:] {
 					if run.began < s.runs[i].end {
 						t.Errorf("%+v and %+v ran at the same time", s.runs[i], run)
