@@ -16,7 +16,7 @@ import (
 )
 
 var (
-	_ locker.Clocked   = (*Backend)(nil)
+	_ locker.Releaser  = (*Backend)(nil)
 	_ locker.Queuer    = (*Backend)(nil)
 	_ locker.Inspector = (*Backend)(nil)
 	_ locker.Forcer    = (*Backend)(nil)
@@ -213,57 +213,6 @@ func (b *Backend) await(ctx context.Context, e *entry, ready <-chan struct{}) (l
 		return locker.Grant{}, ended(ctx)
 	}
 	return e.grant(), nil
-}
-
-// Release implements locker.Backend. A deletion that has no answer by the end of
-// ctx goes on in the background, for as long as the lease could keep the key alive.
-func (b *Backend) Release(ctx context.Context, h locker.Hold) error {
-	rev, name := readToken(h.Token)
-	c := &chore{ident: ident{subject{h.Kind, h.Key}, name}, rev: rev}
-	if rev <= 0 {
-		return errNoSuchHold
-	}
-	b.mu.Lock()
-	switch e := b.entryLocked(h); {
-	case b.life.Err() != nil:
-		b.mu.Unlock()
-		return locker.ErrClosed
-	case e != nil && e.state == over:
-		b.mu.Unlock()
-		return fmt.Errorf("%w: %w", locker.ErrNotHeld, e.err)
-	case e != nil:
-		e.state, e.err = over, errReleased
-		c.entry = e
-	}
-	b.mu.Unlock()
-	released := make(chan error, 1)
-	c.done = func(found bool, err error) {
-		if err == nil && !found {
-			err = errNoSuchHold
-		}
-		released <- err
-	}
-	b.sender.carry(ctx, b.deletion(c))
-	select {
-	case err := <-released:
-		return err
-	case <-b.life.Done():
-		return locker.ErrClosed
-	case <-ctx.Done():
-		return fmt.Errorf("%w: no answer: %w", locker.ErrUnavailable, ended(ctx))
-	}
-}
-
-// entryLocked returns the entry of a hold; nil if it is none of this Backend.
-func (b *Backend) entryLocked(h locker.Hold) *entry {
-	if e, ok := h.Kept.(*entry); ok && e.lease.b == b {
-		return e
-	}
-	rev, name := readToken(h.Token)
-	if e := b.entries[ident{subject{h.Kind, h.Key}, name}]; e != nil && e.rev == rev {
-		return e
-	}
-	return nil
 }
 
 // Close implements locker.Backend: it revokes the leases, and with them all that

@@ -18,10 +18,15 @@
 //	distributed/l/KEY NAME   of a lock           weight limit asked holder
 //	distributed/s/KEY NAME   of a semaphore      weight limit asked holder
 //	distributed/v/KEY        what was published  put data
-//	distributed/x/NAME       that a hold was revoked
+//	distributed/x/l/KEY NAME that a hold was revoked
 //
-// NAME is 16 hexadecimal digits, at random. Between it and KEY is a space, since
-// no key may contain one: a slash would make the range of "a" include "a/b".
+// NAME is 16 hexadecimal digits: one of the first few from a number that each lease
+// has at random. Between it and KEY is a space, since no key may contain one: a slash
+// would make the range of "a" include "a/b". A name is used again as soon as its key is
+// known to be deleted: until it is compacted etcd keeps in its index each key that was
+// ever there, and reads them all where it looks below KEY, so that with new names each
+// acquisition of a key would be slower than the last. Who is meant is told by name and
+// revision.
 // Asked is the wall clock's time in milliseconds, which is shown to people only; put is
 // in nanoseconds, for the age of a value.
 //
@@ -30,8 +35,9 @@
 // summed in that order, fit under the limit hold it: strictly first come, first
 // served, and a heavy request is not starved. The limit is what the first of them
 // says. The fence is the revision of creation. A try compares the revisions of the
-// whole range instead, and leaves nothing behind. A release deletes the key,
-// comparing its revision of creation.
+// whole range instead, and leaves nothing behind. A release deletes the key
+// by its name: should that go unanswered its name is never used again, and the deletion
+// is repeated with a comparison of the revision of creation.
 //
 // # One lease for all holds
 //
@@ -73,7 +79,9 @@
 //
 // Requests that come while a few transactions are under way go in one, at most one
 // acquisition of each key, so that revisions of creation stay apart. One goroutine
-// alone never waits for that.
+// alone never waits for that, and sends its requests itself. Who queues up behind a
+// holder of the same process waits for 2 ms at most, to go along with its release: so a
+// hand-over is one transaction, which etcd syncs once.
 //
 // # What it cannot
 //

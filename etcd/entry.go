@@ -171,16 +171,17 @@ func (b *Backend) enter(ctx context.Context, req *locker.Request, w *wait) (*ent
 		b.hearLocked(&b.reader, b.hearValues)
 		b.shelfLocked(e)
 	}
+	patient := b.holdsLocked(q)
 	b.mu.Unlock()
 	then := []clientv3.Op{b.put(e, w), b.list(e.subject, w.question)}
 	if w.joiner != nil {
 		then = append(then, clientv3.OpGet(b.keys.value(e.key)))
 	}
-	o := &op{then: then, alone: e.subject, done: func(answers []*pb.ResponseOp, rev int64, err error) {
+	o := &op{then: then, alone: e.subject, patient: patient, done: func(answers []*pb.ResponseOp, rev int64, err error) {
 		b.entered(e, answers, rev, err)
 	}}
-	if ctx.Done() == nil { // as in the Lock of a Mutex
-		b.sender.carry(ctx, o)
+	if ctx.Done() == nil && !patient { // as in the Lock of a Mutex
+		b.sender.carry(ctx, requestTimeout, o)
 	} else {
 		b.sender.submit(o)
 	}

@@ -29,6 +29,10 @@ type chore struct {
 	entry *entry // of the key, whose name is free afterwards; nil if there is none here
 	done  func(found bool, err error)
 
+	// plain is set to delete by the name, although the revision is known: for a
+	// first attempt, which is cheaper so. If that has no answer nobody gets the name
+	// again.
+	plain bool
 	doubt bool // the key may have been deleted by an attempt that was not answered
 
 	pauses backoff.BackOff // nil before the first
@@ -63,7 +67,7 @@ func (b *Backend) erase(c *chore) { b.sender.submit(b.deletion(c)) }
 func (b *Backend) deletion(c *chore) *op {
 	key := b.keys.entry(c.subject, c.name)
 	o := clientv3.OpDelete(key)
-	if c.rev > 0 {
+	if c.rev > 0 && !c.plain {
 		o = clientv3.OpTxn([]clientv3.Cmp{b.keys.created(c.subject, c.name, c.rev)}, []clientv3.Op{o}, nil)
 	}
 	return &op{then: []clientv3.Op{o}, done: func(answers []*pb.ResponseOp, rev int64, err error) { b.erased(c, answers, rev, err) }}
@@ -103,11 +107,13 @@ func (b *Backend) choreDoneLocked(c *chore) {
 // then as soon as it can.
 func (b *Backend) notErased(c *chore, err error) {
 	c.doubt = c.doubt || !refused(err)
+	late := c.plain && !refused(err) // it may still be carried out, at any time
+	c.plain = false
 	err = b.explain(err)
 	b.mu.Lock()
 	hopeless := b.life.Err() != nil || errors.Is(err, locker.ErrAuth)
 	if c.entry != nil {
-		if hopeless {
+		if hopeless || late {
 			c.entry.lease.taintLocked()
 		}
 		if hopeless = hopeless || c.entry.lease.over != nil; hopeless {

@@ -82,6 +82,9 @@ func ended(ctx context.Context) error {
 	return fmt.Errorf("%w: %w", err, cause)
 }
 
+// errNoAnswer is why a try ends whose caller would wait for ever.
+var errNoAnswer = fmt.Errorf("%w: no answer in %v", locker.ErrUnavailable, requestTimeout)
+
 // errDeleted says that the key of one who waits is gone, and with it the place in
 // the queue.
 var errDeleted = fmt.Errorf("%w: the place in the queue was deleted", locker.ErrUnavailable)

@@ -36,7 +36,7 @@ var bare = rival{"bare", func(t *testing.T, s *server, n int, one bool) (all []f
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{s.addr}, Logger: zap.NewNop()})
 	must(t, err)
 	t.Cleanup(func() { client.Close() })
-	l, err := client.Grant(t.Context(), 60)
+	l, err := client.Grant(t.Context(), 600)
 	must(t, err)
 	for i := range n {
 		k := "bare/" + keyOf(i, one) + "/x"

@@ -61,6 +61,17 @@ func (b *Backend) queueUpLocked(e *entry) {
 	}
 }
 
+// holdsLocked says whether the first of a queue is one of this process, which will
+// release: who queues up behind it can wait to go along with that.
+func (b *Backend) holdsLocked(q *queue) bool {
+	if len(q.line.members) == 0 {
+		return false
+	}
+	first := q.line.members[0]
+	e := b.entries[ident{q.subject, first.name}]
+	return e != nil && e.state == holding && e.rev == first.rev && first.weight == first.limit
+}
+
 // settleLocked grants what fits.
 func (b *Backend) settleLocked(q *queue) {
 	for len(q.waiting) > 0 && q.line.fits(q.waiting[0].rev) {

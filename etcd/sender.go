@@ -25,6 +25,9 @@ const (
 	// maxLanes bounds those too.
 	maxLanes = 64
 
+	// patience is how long a request that can wait does, at most.
+	patience = 2 * time.Millisecond
+
 	// maxOps is how many operations go in one transaction. Etcd takes 128 by
 	// default.
 	maxOps = 100
@@ -34,6 +37,8 @@ const (
 // what is done with the outcome.
 type op struct {
 	then []clientv3.Op
+	// patient says that it can wait for another to go with, for patience.
+	patient bool
 	// alone is set if there must not be another op with it in one transaction.
 	alone subject
 	// done is called once, unless the Backend is closed, on a goroutine of the sender's, with an answer to each
@@ -58,15 +63,20 @@ func (s *sender) submit(o *op) {
 	s.mu.Lock()
 	s.queue = append(s.queue, o)
 	s.mu.Unlock()
+	if o.patient {
+		time.AfterFunc(patience, s.start)
+		return
+	}
 	s.start()
 }
 
 // carry is submit for who waits for nothing else than the outcome: where a lane is
-// free the caller sends the op itself, which saves it being woken. The end of ctx
-// ends the attempt.
-func (s *sender) carry(ctx context.Context, o *op) {
+// free the caller sends the op itself, which saves it being woken, and takes others
+// along if it does not go away soon. The end of ctx, or of a time, ends the attempt.
+func (s *sender) carry(ctx context.Context, within time.Duration, o *op) {
+	brief := ctx.Done() != nil || within < requestTimeout/2
 	s.mu.Lock()
-	free := len(s.queue) == 0 && s.busy < lanes && s.all < maxLanes && s.b.join()
+	free := ctx.Err() == nil && (len(s.queue) == 0 || !brief) && s.busy < lanes && s.all < maxLanes && s.b.join()
 	if free {
 		s.busy++
 		s.all++
@@ -77,10 +87,18 @@ func (s *sender) carry(ctx context.Context, o *op) {
 		return
 	}
 	defer s.b.wg.Done()
-	life, cancel := context.WithCancel(s.b.life)
-	defer cancel()
-	defer context.AfterFunc(ctx, cancel)()
-	overtaken := s.timed(func() { s.send(life, []*op{o}) })
+	batch := []*op{o}
+	if !brief {
+		batch = s.next(o)
+	}
+	attempt := s.b.life
+	if ctx.Done() != nil {
+		var cancel context.CancelFunc
+		attempt, cancel = context.WithCancel(attempt)
+		defer cancel()
+		defer context.AfterFunc(ctx, cancel)()
+	}
+	overtaken := s.timed(func() { s.send(attempt, within, batch) })
 	s.mu.Lock()
 	if s.all--; !overtaken {
 		s.busy--
@@ -107,11 +125,11 @@ func (s *sender) start() {
 // place.
 func (s *sender) lane() {
 	for {
-		batch := s.next()
+		batch := s.next(nil)
 		if len(batch) == 0 {
 			return
 		}
-		overtaken := s.timed(func() { s.send(s.b.life, batch) })
+		overtaken := s.timed(func() { s.send(s.b.life, requestTimeout, batch) })
 		if overtaken {
 			s.mu.Lock()
 			s.all--
@@ -135,12 +153,19 @@ func (s *sender) timed(f func()) (overtaken bool) {
 	return !t.Stop()
 }
 
-// next takes what goes into one transaction. Without anything the lane is closed.
-func (s *sender) next() (batch []*op) {
+// next takes what goes into one transaction, after an op that does in any case, if
+// there is one. Without anything the lane is closed.
+func (s *sender) next(first *op) (batch []*op) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var subjects map[subject]struct{}
 	size, kept := 0, s.queue[:0]
+	if first != nil {
+		batch, size = append(batch, first), len(first.then)
+		if first.alone != (subject{}) {
+			subjects = map[subject]struct{}{first.alone: {}}
+		}
+	}
 	for i, o := range s.queue {
 		if len(batch) > 0 && size+len(o.then) > maxOps {
 			kept = append(kept, s.queue[i:]...)
@@ -169,11 +194,11 @@ func (s *sender) next() (batch []*op) {
 }
 
 // send sends a batch, and each part of it alone if etcd refuses it.
-func (s *sender) send(ctx context.Context, batch []*op) {
-	answers, rev, err := s.transact(ctx, batch)
+func (s *sender) send(ctx context.Context, within time.Duration, batch []*op) {
+	answers, rev, err := s.transact(ctx, within, batch)
 	if err != nil && len(batch) > 1 && refused(err) {
 		for _, o := range batch {
-			s.send(ctx, []*op{o})
+			s.send(ctx, within, []*op{o})
 		}
 		return
 	}
@@ -188,7 +213,7 @@ func (s *sender) send(ctx context.Context, batch []*op) {
 	}
 }
 
-func (s *sender) transact(ctx context.Context, batch []*op) ([]*pb.ResponseOp, int64, error) {
+func (s *sender) transact(ctx context.Context, within time.Duration, batch []*op) ([]*pb.ResponseOp, int64, error) {
 	c, err := s.b.connect()
 	if err != nil {
 		return nil, 0, err
@@ -200,7 +225,7 @@ func (s *sender) transact(ctx context.Context, batch []*op) ([]*pb.ResponseOp, i
 			ops = append(ops, o.then...)
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	if len(ops) == 1 && ops[0].IsTxn() { // no need to nest it
 		r, err := c.Do(ctx, ops[0])
@@ -209,6 +234,14 @@ func (s *sender) transact(ctx context.Context, batch []*op) ([]*pb.ResponseOp, i
 		}
 		t := (*pb.TxnResponse)(r.Txn())
 		return []*pb.ResponseOp{{Response: &pb.ResponseOp_ResponseTxn{ResponseTxn: t}}}, t.Header.Revision, nil
+	}
+	if len(ops) == 1 && ops[0].IsDelete() { // the cheapest of all
+		r, err := c.Do(ctx, ops[0])
+		if err != nil {
+			return nil, 0, err
+		}
+		d := (*pb.DeleteRangeResponse)(r.Del())
+		return []*pb.ResponseOp{{Response: &pb.ResponseOp_ResponseDeleteRange{ResponseDeleteRange: d}}}, d.Header.Revision, nil
 	}
 	r, err := c.Txn(ctx).Then(ops...).Commit()
 	if err != nil {

@@ -31,6 +31,11 @@ func (b *Backend) try(ctx context.Context, req *locker.Request) (locker.Grant, e
 
 // tryWithValue is try, with what is published under the key of a grant.
 func (b *Backend) tryWithValue(ctx context.Context, req *locker.Request) (locker.Grant, *pb.RangeResponse, error) {
+	if _, bounded := ctx.Deadline(); !bounded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, requestTimeout, errNoAnswer)
+		defer cancel()
+	}
 	for bound := int64(1); ; {
 		a, e, err := b.attempt(ctx, req, bound)
 		switch {
