@@ -113,10 +113,27 @@ func (a *arguments) value() []byte {
 // appendFound appends a value and what is to know of it.
 func appendFound(dst []byte, a *Answer) []byte {
 	dst = slices.Grow(dst, base64.StdEncoding.EncodedLen(len(a.Value))+64)
+	return appendValue(appendFoundBy(dst, a), a.Value)
+}
+
+// appendFoundBy appends all but the value.
+func appendFoundBy(dst []byte, a *Answer) []byte {
 	dst = strconv.AppendUint(append(dst, ' '), a.Fence, 10)
 	dst = appendLease(append(dst, ' '), a.Age, true)
-	return appendValue(append(dst, ' '), a.Value)
+	return append(dst, ' ')
 }
+
+// AppendFound is AppendAnswer for a frame with the status Found and a value that is
+// not empty, up to that: whoever has many of those for one large value appends its
+// text, by AppendText, and a line feed later.
+func AppendFound(dst []byte, a *Answer) []byte {
+	dst = append(strconv.AppendUint(dst, a.ID, 10), ' ')
+	return appendFoundBy(append(dst, statusWords[Found]...), a)
+}
+
+// AppendText appends a piece of a value as it goes over the wire. All pieces but the
+// last must have a multiple of three bytes.
+func AppendText(dst, piece []byte) []byte { return valueText.AppendEncode(dst, piece) }
 
 // parseFound reads what appendFound wrote.
 func parseFound(a *Answer, args *arguments) {

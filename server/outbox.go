@@ -11,9 +11,11 @@ import (
 )
 
 const (
-	// maxBacklog is how many bytes of lines may wait to be written before
-	// nothing more is read from the connection. It is far more than a client
-	// leaves unread by being busy, and little beside what its leases cost.
+	// maxBacklog is how many bytes of memory what waits to be written may take
+	// before nothing more is read from the connection. It is far more than a client
+	// leaves unread by being busy, and little beside what its leases cost. A value
+	// that many calls of one client wait for counts once: to read it that often
+	// takes time, in which the client must be heard.
 	maxBacklog = 256 << 10
 	// maxReports is how many reports of statistics one connection may wait for
 	// before nothing more is read from it.
@@ -41,10 +43,10 @@ type outbox struct {
 
 	mu        sync.Mutex // nothing else is taken while it is held
 	changed   sync.Cond  // something that is waited for may have happened
-	lines     []byte     // guarded by mu, as is everything below
-	spare     []byte     // the buffer that lines alternates with
+	lines     outlines   // guarded by mu, as is everything below
+	spare     []byte     // the buffer that the text of lines alternates with
 	report    []byte     // the next to be written after lines: too long to be copied
-	unwritten int        // the bytes of lines, and of those being written
+	unwritten int        // what lines count for, and those being written
 	reports   []uint64   // the stats requests that have no report yet
 	busy      bool       // the connection's goroutine will say rest before it reads
 	flushing  bool       // there is a goroutine in flush, or the connection's in answer
@@ -64,8 +66,8 @@ func newOutbox(c *conn, stats func() codec.ServerStats) *outbox {
 func (b *outbox) take(out []byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.lines = append(out, b.lines...)
-	b.unwritten = len(b.lines)
+	b.lines.before(out)
+	b.unwritten = b.lines.size
 }
 
 // Answer implements session.Outlet.
@@ -75,9 +77,9 @@ func (b *outbox) Answer(a *codec.Answer) {
 	if b.err != nil {
 		return
 	}
-	before := len(b.lines)
-	b.lines = codec.AppendAnswer(b.lines, a)
-	b.unwritten += len(b.lines) - before
+	before := b.lines.size
+	b.lines.add(a)
+	b.unwritten += b.lines.size - before
 	if !b.busy {
 		b.start()
 	}
@@ -110,7 +112,7 @@ func (b *outbox) Report(id uint64) {
 
 // start sees to it that what there is is written, with the mutex held.
 func (b *outbox) start() {
-	if !b.flushing && b.err == nil && (len(b.lines) > 0 || b.report != nil) {
+	if !b.flushing && b.err == nil && (!b.lines.empty() || b.report != nil) {
 		b.flushing = true
 		go b.run()
 	}
@@ -144,25 +146,38 @@ func (b *outbox) rest() error {
 // answer writes what there is as far as that needs no waiting, with the mutex held,
 // which it gives back meanwhile. It is for the connection's own goroutine.
 func (b *outbox) answer() {
-	if b.fast == nil || b.flushing || b.err != nil || len(b.lines) == 0 {
+	if b.fast == nil || b.flushing || b.err != nil || b.lines.empty() || len(b.lines.values) > 0 {
 		return
 	}
 	b.flushing = true
-	lines := b.lines
-	b.lines, b.spare = b.spare, nil
+	text := b.swap().text
 	b.mu.Unlock()
 	b.c.setWriteDeadline(b.c.clock()) // one that has passed would be an error
-	n, err := b.fast.write(lines)
+	n, err := b.fast.write(text)
 	b.mu.Lock()
 	b.flushing = false
 	b.unwritten -= n
 	switch {
 	case err != nil:
 		b.fail(&writeError{err})
-	case n < len(lines):
-		b.lines = append(lines[n:], b.lines...)
-	case cap(lines) <= 2*keepOut:
-		b.spare = lines[:0]
+	case n < len(text):
+		b.lines.before(text[n:])
+	default:
+		b.keep(text)
+	}
+}
+
+// swap takes all lines out, with the mutex held.
+func (b *outbox) swap() outlines {
+	lines := b.lines
+	b.lines, b.spare = outlines{text: b.spare}, nil
+	return lines
+}
+
+// keep keeps a buffer that was written for the lines to come, with the mutex held.
+func (b *outbox) keep(text []byte) {
+	if cap(text) <= 2*keepOut {
+		b.spare = text[:0]
 	}
 }
 
@@ -172,18 +187,16 @@ func (b *outbox) answer() {
 func (b *outbox) flush() {
 	runtime.Gosched() // who can run now may have more to say
 	b.mu.Lock()
-	for first := true; b.err == nil && (first || !b.busy) && (len(b.lines) > 0 || b.report != nil); first = false {
-		lines, report := b.lines, b.report
-		b.lines, b.spare, b.report = b.spare, nil, nil
+	for first := true; b.err == nil && (first || !b.busy) && (!b.lines.empty() || b.report != nil); first = false {
+		lines, report := b.swap(), b.report
+		b.report = nil
 		b.mu.Unlock()
-		err := b.write(lines, true)
+		err := lines.each(b.write)
 		if err == nil {
-			err = b.write(report, false)
+			err = eachPart(report, b.writeReport)
 		}
 		b.mu.Lock()
-		if cap(lines) <= 2*keepOut {
-			b.spare = lines[:0]
-		}
+		b.keep(lines.text)
 		if err != nil {
 			b.fail(err)
 		}
@@ -198,22 +211,23 @@ func (b *outbox) flush() {
 	}
 }
 
-// write writes all of out, as long as each part of it leaves within the write
-// timeout.
-func (b *outbox) write(out []byte, counted bool) error {
-	for len(out) > 0 {
-		part := out[:min(len(out), flushAt)]
-		b.c.setWriteDeadline(b.c.clock())
-		if _, err := b.c.nc.Write(part); err != nil {
-			return &writeError{err}
-		}
-		out = out[len(part):]
-		if counted {
-			b.mu.Lock()
-			b.unwritten -= len(part)
-			b.mu.Unlock()
-			b.changed.Broadcast()
-		}
+// write writes a part, which must leave within the write timeout.
+func (b *outbox) write(part []byte, size int) error {
+	err := b.writeReport(part, 0)
+	if err == nil {
+		b.mu.Lock()
+		b.unwritten -= size
+		b.mu.Unlock()
+		b.changed.Broadcast()
+	}
+	return err
+}
+
+// writeReport is write for what is not counted.
+func (b *outbox) writeReport(part []byte, _ int) error {
+	b.c.setWriteDeadline(b.c.clock())
+	if _, err := b.c.nc.Write(part); err != nil {
+		return &writeError{err}
 	}
 	return nil
 }
@@ -223,7 +237,7 @@ func (b *outbox) fail(err error) {
 	if b.err == nil {
 		b.err = err
 	}
-	b.lines, b.report, b.reports = nil, nil, nil
+	b.lines, b.report, b.reports = outlines{}, nil, nil
 	b.changed.Broadcast()
 }
 

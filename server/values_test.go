@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -83,4 +84,44 @@ func onDisk(t *testing.T, dir string) (*server.Server, *peer) {
 		t.Fatal(err)
 	}
 	return s, newPeer(dial(t, listenAndServe(t, s)))
+}
+
+// TestAPutThatAnswersManyWhoDoNotRead has one connection join a key many times
+// and read nothing, until a put has answered all: that costs the server little, who
+// else wants something gets it meanwhile, and in the end every answer is complete.
+func TestAPutThatAnswersManyWhoDoNotRead(t *testing.T) {
+	const joins = 2000
+	_, connect := overTCP(t, server.Config{})
+	p, q := connect(), connect()
+	p.hello(t)
+	token := p.framed(t, "1 l|k|- 60")
+	q.hello(t)
+	for id := range joins {
+		q.ask(t, fmt.Sprintf("%d join|k|- 60", id+1))
+	}
+	q.expect(t, fmt.Sprintf("%d ping|_|_", joins+1), fmt.Sprintf("%d ok", joins+1)) // all of them wait
+	value := base64.StdEncoding.EncodeToString(make([]byte, 64<<10))
+	before := heapInUse()
+	if got := p.do(t, "2 put|k|"+token+" 0 "+value); !strings.HasPrefix(got, "2 ok ") {
+		t.Fatalf("put: %q", got)
+	}
+	if grew := heapInUse() - before; grew > 20<<20 {
+		t.Errorf("%d answers of %d bytes take %d MB", joins, len(value), grew>>20)
+	}
+	if p.framed(t, "3 l|other|- 60") == "" {
+		t.Error("nobody else is served")
+	}
+	for id := range joins {
+		if words := strings.Fields(q.get(t)); len(words) != 5 || words[0] != fmt.Sprint(id+1) || words[1] != "value" || words[4] != value {
+			t.Fatalf("answer %d has %d words: %.60q", id+1, len(words), words)
+		}
+	}
+	q.expect(t, fmt.Sprintf("%d ping|_|_", joins+2), fmt.Sprintf("%d ok", joins+2))
+}
+
+func heapInUse() int64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapInuse)
 }
