@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"sync"
 	"time"
 
@@ -164,7 +165,7 @@ func (c *cell) meet(ctx context.Context) (*locker.Lease, *record, error) {
 	case !errors.Is(err, ErrNotDone) && !errors.Is(err, locker.ErrUnavailable): // the wait rides out an outage
 		return nil, nil, c.fail(err)
 	}
-	if err := c.lasts(ctx); err != nil {
+	if err := c.keepable(ctx); err != nil {
 		return nil, nil, c.fail(err)
 	}
 	l, r, err := c.source.wait(ctx, c.acquirer, c.fresh())
@@ -199,17 +200,36 @@ func (c *cell) fresh() time.Duration {
 	return c.settings.expiry
 }
 
-// lasts returns an error if what is done would be forgotten, and the caller has not
-// said that this will do.
-func (c *cell) lasts(ctx context.Context) error {
-	if c.settings.volatile || c.settings.expiry > 0 {
-		return nil
+// keepable returns an error if what is done would be forgotten, and the caller has
+// not said that this will do, or if the mark is more than the backend takes.
+func (c *cell) keepable(ctx context.Context) error {
+	shelf, err := c.source.shelf(ctx, c.acquirer.Request().Key)
+	if err != nil {
+		return err
 	}
-	durable, err := c.source.durable(ctx, c.acquirer.Request().Key)
-	if err == nil && !durable {
-		err = ErrVolatile
+	if !shelf.Durable && !c.settings.volatile && c.settings.expiry == 0 {
+		return ErrVolatile
+	}
+	_, size, err := c.largest().bytes()
+	if err == nil && size > shelf.MaxSize {
+		err = fmt.Errorf("mark, with its fingerprint: %w", &locker.SizeError{Size: size, Max: shelf.MaxSize})
 	}
 	return err
+}
+
+// largest returns a record with the longest header that one of this cell may have.
+func (c *cell) largest() *record {
+	return c.record(math.MaxUint64, time.Now().Truncate(time.Second).Add(time.Second-1)) // all digits count
+}
+
+// record returns that of a run which succeeds.
+func (c *cell) record(fence uint64, now time.Time) *record {
+	r := newRecord(fence, now)
+	r.Fingerprint = c.settings.fingerprint
+	if c.settings.expiry > 0 {
+		r.Expires = now.Add(c.settings.expiry)
+	}
+	return r
 }
 
 // accept notes a record that is there, unless it is not what the caller means.
@@ -238,6 +258,10 @@ func (c *cell) same(r *record) error {
 func (c *cell) lead(ctx context.Context, l *locker.Lease, run func(context.Context) ([]byte, error)) (done *record, err error) {
 	epoch := c.now()
 	err = l.Do(ctx, func(work context.Context) error {
+		// The server may be another one than before the wait.
+		if err := c.keepable(work); err != nil {
+			return c.fail(err)
+		}
 		data, err := run(work)
 		if err == nil {
 			done, err = c.commit(ctx, l, data)
@@ -254,11 +278,9 @@ func (c *cell) lead(ctx context.Context, l *locker.Lease, run func(context.Conte
 // commit puts the record of a run that succeeded. It does not end with ctx, as what
 // was run cannot be taken back, but with the lease as it stands now.
 func (c *cell) commit(ctx context.Context, l *locker.Lease, data []byte) (*record, error) {
-	r := newRecord(l, time.Now())
-	r.Fingerprint, r.data = c.settings.fingerprint, data
-	if c.settings.expiry > 0 {
-		r.Expires = r.At.Add(c.settings.expiry)
-	}
+	fence, _ := l.Fence()
+	r := c.record(fence, time.Now())
+	r.data = data
 	ctx = context.WithoutCancel(ctx)
 	open, err := c.put(ctx, l, r)
 	switch {
@@ -296,7 +318,7 @@ func (c *cell) put(ctx context.Context, l *locker.Lease, r *record) (open bool, 
 
 // unanswered says whether an error leaves open what became of a put.
 func (c *cell) unanswered(err error) bool {
-	return c.source.retries(err) || c.settings.store != nil
+	return c.source.retries(err) || c.settings.store != nil && !errors.Is(err, locker.ErrNotStored)
 }
 
 // resolve looks what became of a record whose put had no answer, and failed with

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"runtime/debug"
 	"slices"
 	"time"
@@ -82,20 +83,25 @@ func (g *Group[T]) newFlight(ctx context.Context, key string) (*flight[T], error
 	return f, nil
 }
 
-// leave takes one caller off a flight. It says whether the function runs.
-func (g *Group[T]) leave(ctx context.Context, f *flight[T]) (running bool) {
+// leave takes one caller off a flight, whose ctx has ended. It says whether the
+// function runs; who has no patience for others only does not leave then.
+func (g *Group[T]) leave(ctx context.Context, f *flight[T], impatient bool) (running, left bool) {
 	g.mu.Lock()
+	running = f.running
+	if running && impatient {
+		g.mu.Unlock()
+		return true, false
+	}
 	f.callers--
 	last := f.callers == 0
 	if last {
 		f.closed = true // what it brings may be the error of its cancelled context
 	}
-	running = f.running
 	g.mu.Unlock()
 	if last {
 		f.cancel(ended(ctx))
 	}
-	return running
+	return running, true
 }
 
 // fly is the goroutine of a flight.
@@ -221,7 +227,8 @@ func (g *Group[T]) run(f *flight[T], l *locker.Lease) outcome[T] {
 	if lostErr == nil && o.err != nil && errors.Is(context.Cause(work), locker.ErrLost) {
 		lostErr = context.Cause(work) // fn was told to end, and may not know why
 	}
-	r := newRecord(l, time.Now())
+	fence, _ := l.Fence()
+	r := newRecord(fence, time.Now())
 	switch abandoned := g.returned(f, r); {
 	case lostErr != nil:
 		return o.with(lostErr)
@@ -305,17 +312,26 @@ func passes(err error) bool {
 	return errors.Is(err, locker.ErrFull) || errors.Is(err, locker.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)
 }
 
+// room returns how many bytes a record may have.
+func (g *Group[T]) room(ctx context.Context, key string) int {
+	shelf, err := g.source.shelf(ctx, key)
+	if err != nil {
+		return math.MaxInt // the put says it
+	}
+	return shelf.MaxSize
+}
+
 // put puts a record, of a failure if there is one.
 func (g *Group[T]) put(f *flight[T], l *locker.Lease, r *record, failure error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(f.ctx), publishTimeout)
+	defer cancel()
 	ttl := l.TTL()
 	keep := min(max(ttl/2, leastKeep), mostKeep)
 	if failure != nil {
-		r = r.fail(failure)
+		r = r.fail(failure, g.room(ctx, l.Key()))
 	} else {
 		keep = max(keep, g.settings.fresh)
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(f.ctx), publishTimeout)
-	defer cancel()
 	err := g.source.put(ctx, l, r, keep)
 	if err != nil && !lost(err) && g.source.retries(err) {
 		g.mu.Lock()

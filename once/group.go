@@ -2,6 +2,8 @@ package once
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"runtime"
 	"strings"
 	"sync"
@@ -30,7 +32,8 @@ type Group[T any] struct {
 	prefix   string         // of the backend's keys
 	source   source
 	settings settings
-	err      error // what was wrong with the arguments of NewGroup
+	waits    *locker.Acquirer // knows WithWait
+	err      error            // what was wrong with the arguments of NewGroup
 
 	mu    sync.Mutex
 	lanes map[string]*lane[T] // of keys that something is known of; guarded by mu, as all in them
@@ -58,10 +61,25 @@ func NewGroup[T any](c *locker.Client, name string, opts ...Option) *Group[T] {
 	}
 	g.settings, g.err = newSettings(opts, "WithFresh", "WithResults", "WithEncoding", "WithLease")
 	g.source = sourceOf(c, g.settings.store, "once.WithResults")
-	if g.err == nil {
-		g.err = locker.CheckKey(name)
+	if g.err = errors.Join(g.err, checkName(name, g.prefix)); g.err == nil {
+		g.waits, g.err = c.Acquirer(request(g.prefix+"k"), g.settings.lease...)
+		// Each caller bounds its own wait, and not that of those who come later.
+		g.settings.lease = append(g.settings.lease, locker.WithWait(0))
 	}
 	return g
+}
+
+// checkName returns why a name is not one of a Group whose keys have the prefix.
+func checkName(name, prefix string) error {
+	most := locker.MaxKey - len(GroupPrefix+"/"+"k")
+	if size := len(prefix) - len(GroupPrefix+"/"); size > most {
+		return fmt.Errorf("%w: name of the Group of %d bytes, where / and %% count for 3: must have at most %d bytes, and fewer for long keys (hash what is longer)",
+			locker.ErrInvalid, size, most)
+	}
+	if err := locker.CheckKey(name); err != nil {
+		return fmt.Errorf("name of the Group: %w", err)
+	}
+	return nil
 }
 
 // Do returns what fn returns, and makes sure that only one call for the key runs at
@@ -184,15 +202,28 @@ func (g *Group[T]) fail(key string, err error) error {
 }
 
 // await waits for the outcome of a flight for one caller, or for the end of its
-// patience.
+// patience: that of WithWait is for others, and does not end while the function runs
+// here.
 func (g *Group[T]) await(ctx context.Context, f *flight[T]) (outcome[T], error) {
+	wait, cancel := g.waits.Bound(ctx)
+	defer cancel()
 	select {
 	case <-f.landed:
 		return f.outcome, nil
-	case <-ctx.Done():
+	case <-wait.Done():
 	}
-	if running := g.leave(ctx, f); !running {
-		return outcome[T]{}, f.acquirer.Interrupted(ctx, "do")
+	running, left := g.leave(wait, f, ctx.Err() == nil)
+	if !left {
+		select {
+		case <-f.landed:
+			return f.outcome, nil
+		case <-ctx.Done():
+		}
+		wait = ctx
+		g.leave(wait, f, false)
 	}
-	return outcome[T]{}, g.fail(f.key, ended(ctx))
+	if !running {
+		return outcome[T]{}, f.acquirer.Interrupted(wait, "do")
+	}
+	return outcome[T]{}, g.fail(f.key, ended(wait))
 }

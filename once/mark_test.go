@@ -88,7 +88,6 @@ func TestVolatileServer(t *testing.T) {
 		}
 		assert.Exactly(t, "ran", ran, false)
 		assert.Sure(t, once.New(c, "expires", once.WithExpiry(time.Hour)).Do(w.ctx, succeed))
-		assert.Exactly(t, "questions about a mark that expires", spy.of("shelf"), 1)
 		spy.durable()
 		assert.Sure(t, once.New(c, "k").Do(w.ctx, succeed))
 	})

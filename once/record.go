@@ -8,11 +8,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sort"
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/distributed-go/distributed/locker"
 )
 
 const (
@@ -50,8 +49,7 @@ type record struct {
 // errUnreadable says that something else than a record is under a key.
 var errUnreadable = errors.New("what is under the key is no record of this package")
 
-func newRecord(l *locker.Lease, now time.Time) *record {
-	fence, _ := l.Fence()
+func newRecord(fence uint64, now time.Time) *record {
 	return &record{Mark: Mark{By: self(), At: now, Fence: fence}, Run: rand.Text()}
 }
 
@@ -83,8 +81,8 @@ func readRecord(b []byte) *record {
 	return r
 }
 
-// fail makes a record of an error.
-func (r *record) fail(err error) *record {
+// fail makes a record of an error, of as much of its text as room has place for.
+func (r *record) fail(err error, room int) *record {
 	failed := *r
 	var p *PanicError
 	switch {
@@ -93,13 +91,26 @@ func (r *record) fail(err error) *record {
 	default:
 		failed.Failed = err.Error()
 	}
-	failed.Failed = strings.ToValidUTF8(failed.Failed[:min(len(failed.Failed), maxMessage)], "")
-	if failed.Failed == "" {
-		failed.Failed = "an error without a text"
-	}
 	failed.Panicked = errors.Is(err, ErrLeaderPanicked)
 	failed.data = nil
+	text := failed.Failed[:min(len(failed.Failed), maxMessage)]
+	if text == "" {
+		text = "an error without a text"
+	}
+	if failed.says(text) > room { // some characters take more bytes in a record than in a text
+		failed.says(text[:sort.Search(len(text), func(n int) bool { return failed.says(text[:n+1]) > room })])
+	}
 	return &failed
+}
+
+// says sets the text of an error and returns how large the record is.
+func (r *record) says(text string) (size int) {
+	r.Failed = strings.ToValidUTF8(text, "")
+	if r.Failed == "" {
+		r.Failed = "?" // it is an error all the same
+	}
+	_, size, _ = r.bytes() // of text and numbers, which JSON has
+	return size
 }
 
 // remote returns the error that the record is of, or nil.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/distributed-go/distributed/locker"
@@ -23,11 +24,12 @@ type source interface {
 	put(ctx context.Context, l *locker.Lease, r *record, keep time.Duration) error
 	remove(ctx context.Context, l *locker.Lease) error
 
-	// durable says whether a record that is put for ever stays for ever.
-	durable(ctx context.Context, key string) (bool, error)
+	// shelf says whether a record that is put for ever stays for ever, and how
+	// many bytes it may have.
+	shelf(ctx context.Context, key string) (locker.Shelf, error)
 
-	// retries says whether to put again after an error that leaves the outcome
-	// open.
+	// retries says whether an error of put is no answer: it leaves the outcome
+	// open, and to put again may help.
 	retries(err error) bool
 }
 
@@ -90,15 +92,15 @@ func (s values) remove(ctx context.Context, l *locker.Lease) error {
 	return unsupported(l.RemoveValue(ctx), s.option)
 }
 
-func (s values) durable(ctx context.Context, key string) (bool, error) {
+func (s values) shelf(ctx context.Context, key string) (locker.Shelf, error) {
 	shelf, err := s.client.Shelf(ctx, key)
-	return shelf.Durable, unsupported(err, s.option)
+	return shelf, unsupported(err, s.option)
 }
 
 // Answers that say that nothing was stored are final. The rest is an outage, or
 // the end of the client.
 func (s values) retries(err error) bool {
-	for _, final := range []error{locker.ErrTooLarge, locker.ErrFull, locker.ErrInvalid, locker.ErrAuth, errors.ErrUnsupported} {
+	for _, final := range []error{locker.ErrTooLarge, locker.ErrFull, locker.ErrNotStored, locker.ErrInvalid, locker.ErrAuth, errors.ErrUnsupported} {
 		if errors.Is(err, final) {
 			return false
 		}
@@ -191,6 +193,11 @@ func (s rows) save(ctx context.Context, l *locker.Lease, b []byte, keep time.Dur
 	return err
 }
 
-func (s rows) durable(context.Context, string) (bool, error) { return true, nil }
+// shelf trusts the store, and leaves sizes to it.
+func (s rows) shelf(context.Context, string) (locker.Shelf, error) {
+	return locker.Shelf{Durable: true, MaxSize: math.MaxInt}, nil
+}
 
-func (s rows) retries(err error) bool { return errors.Is(err, locker.ErrUnavailable) }
+func (s rows) retries(err error) bool {
+	return errors.Is(err, locker.ErrUnavailable) && !errors.Is(err, locker.ErrNotStored)
+}

@@ -38,7 +38,8 @@ type Store interface {
 	// After keep nobody needs it any more, so a cache may drop it; 0 is for
 	// ever. It refuses with an error that matches ErrStale if it was given a
 	// larger fence for the key before. An error that matches
-	// locker.ErrUnavailable is tried again while the lease lasts; after any
-	// other, nobody knows whether the record was saved.
+	// locker.ErrUnavailable is tried again while the lease lasts; one that
+	// matches locker.ErrNotStored says that the record was not saved, and will
+	// not be soon; after any other, nobody knows whether it was.
 	Save(ctx context.Context, key string, record []byte, fence uint64, keep time.Duration) error
 }

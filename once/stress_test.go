@@ -130,6 +130,8 @@ func TestNobodyGetsAnOldResult(t *testing.T) {
 				}
 				wg.Wait()
 				time.Sleep(5 * time.Second) // flights whose callers have given up end by themselves
+				s.mu.Lock()
+				defer s.mu.Unlock()
 				for i, run := range s.runs[1:] {
 					if run.began < s.runs[i].end {
 						t.Errorf("%+v and %+v ran at the same time", s.runs[i], run)
