@@ -138,9 +138,13 @@ func TestGroup(t *testing.T) {
 	table := figures.NewTable(groupHead...)
 	began, seed := time.Now(), newRandom(t).Uint64()
 	g.each(func(i int, p *proc.Process) error {
-		ctx, cancel := context.WithTimeout(t.Context(), 10*(*limit))
+		ctx, cancel := context.WithTimeout(t.Context(), 3*(*limit))
 		defer cancel()
-		return p.Call(ctx, "storm", storm{Calls: stormCalls.Get(), Pause: 5 * time.Millisecond, Work: 2 * time.Millisecond, Fails: 0.1, Seed: seed + uint64(i)}, nil)
+		err := p.Call(ctx, "storm", storm{Calls: stormCalls.Get(), Pause: 5 * time.Millisecond, Work: 2 * time.Millisecond, Fails: 0.1, Seed: seed + uint64(i)}, nil)
+		if err != nil {
+			return errors.New(violationf("stuck", "%v", err).String())
+		}
+		return nil
 	})
 	v, stormRuns := g.judge(), g.runs()
 	v.row(table, "at random instants", stormRuns, time.Since(began))

@@ -89,7 +89,7 @@ var mutants = []mutant{
 	},
 	{
 		Name:  "who joins takes an older result",
-		Bug:   []edit{{"once/flight.go", "g.source.wait(f.ctx, f.acquirer, fresh)", "g.source.wait(f.ctx, f.acquirer, fresh+time.Minute)"}},
+		Bug:   []edit{{"once/flight.go", "g.source.wait(f.ctx, f.acquirer, fresh)", "g.source.wait(f.ctx, f.acquirer, fresh+50*time.Millisecond)"}},
 		Run:   grouped,
 		Args:  manyCalls,
 		Kinds: []string{"old", "landed"},
