@@ -14,7 +14,8 @@ import (
 )
 
 // Prefix goes before the key of a Once and of a Value, and what it makes is the
-// key of a lock to the backend.
+// key of a lock to the backend. So who holds a lock of that name, such as a Mutex on
+// "once/migrate", excludes the Once on "migrate", and nothing runs meanwhile.
 const Prefix = "once/"
 
 const (

@@ -21,15 +21,16 @@ var (
 	// ErrInDoubt says that a function returned nil, and that nobody knows
 	// whether the mark was written: the backend did not answer before the lease
 	// was over. Done says it once the backend can be reached; if it is not
-	// done, the next one runs the function again.
+	// done, the next one runs the function again. A backend that answers that it
+	// cannot write leaves no doubt: that is locker.ErrNotStored.
 	ErrInDoubt = errors.New("in doubt whether it is done")
 
 	// ErrStale is what a Store returns that has a record with a larger fence. What
 	// it was to be saved for fails with an error that matches locker.ErrLost too.
 	ErrStale = errors.New("a later holder has saved a record")
 
-	// ErrLeaderPanicked says that the function of a Group panicked, or called
-	// runtime.Goexit, in the caller that ran it for all.
+	// ErrLeaderPanicked says that the function of a Group, its Encoding or its
+	// Store panicked, or called runtime.Goexit, in the caller that ran it for all.
 	ErrLeaderPanicked = errors.New("the function panicked in the caller that ran it for all")
 )
 
@@ -53,7 +54,7 @@ func (e *FingerprintError) Error() string {
 // ErrLeaderPanicked where that is what happened.
 type RemoteError struct {
 	By       string // who ran it: host/pid/program
-	Message  string // what its error said, at most 4 KiB of it
+	Message  string // what its error said, at most 4 KiB of it and what the backend takes
 	Panicked bool
 }
 

@@ -14,7 +14,7 @@ import (
 // GroupPrefix goes before the name of a Group, which "/" and the key follow: the
 // key "42" of NewGroup[User](c, "users") is the lock "group/users/42" to the
 // backend. A "/" in the name is written as %2F there, and a "%" as %25, so that no
-// two names share keys.
+// two names share keys. Who holds a lock of such a name excludes the Group.
 const GroupPrefix = "group/"
 
 // A Group runs a function one time for all who call it with the same key while it
@@ -49,8 +49,9 @@ type Result[T any] struct {
 // NewGroup returns a Group with a name of its own for its keys. Everybody who uses
 // a name must mean the same by it, and by T. What functions return goes through the
 // Encoding, and must fit into a value of the backend, of 64 KiB unless the server
-// says otherwise. NewGroup does no I/O. It panics if the client is nil; a bad name
-// or option is returned by the first use.
+// says otherwise. Name and key have 248 bytes at most together, where "/" and "%"
+// of the name count for 3. NewGroup does no I/O. It panics if
+// the client is nil; a bad name or option is returned by the first use.
 func NewGroup[T any](c *locker.Client, name string, opts ...Option) *Group[T] {
 	if c == nil {
 		panic("distributed: once.NewGroup with a nil Client")
@@ -105,9 +106,11 @@ func checkName(name, prefix string) error {
 //
 // The error matches locker.ErrTooLarge, and is a *locker.SizeError that names both
 // sizes, if what fn returned is more than the backend takes, and v is what fn
-// returned; others get the text of it. Where the backend has no room, or does not
-// answer within a second, v is returned without an error, and whoever waits
-// elsewhere runs its own fn.
+// returned; others get the text of it. Where the backend has no room, cannot write,
+// or does not answer within a second, v is returned without an error, and whoever
+// waits elsewhere runs its own fn. So does who is cut off from the backend for longer
+// than that keeps the result: for half the TTL of the lease, from 1 s to 15 s, or for
+// the time of WithFresh if that is longer.
 func (g *Group[T]) Do(ctx context.Context, key string, fn func(ctx context.Context) (T, error)) (v T, shared bool, err error) {
 	f, first, err := g.board(ctx, key, fn)
 	if err != nil {
@@ -212,6 +215,7 @@ func (g *Group[T]) await(ctx context.Context, f *flight[T]) (outcome[T], error) 
 		return f.outcome, nil
 	case <-wait.Done():
 	}
+	why := f.acquirer.Interrupted(wait, "do") // while the flight still tries
 	running, left := g.leave(wait, f, ctx.Err() == nil)
 	if !left {
 		select {
@@ -219,11 +223,10 @@ func (g *Group[T]) await(ctx context.Context, f *flight[T]) (outcome[T], error) 
 			return f.outcome, nil
 		case <-ctx.Done():
 		}
-		wait = ctx
-		g.leave(wait, f, false)
+		g.leave(ctx, f, false)
 	}
-	if !running {
-		return outcome[T]{}, f.acquirer.Interrupted(wait, "do")
+	if running {
+		why = g.fail(f.key, ended(ctx))
 	}
-	return outcome[T]{}, g.fail(f.key, ended(wait))
+	return outcome[T]{}, why
 }

@@ -48,8 +48,10 @@ func New(c *locker.Client, key string, opts ...Option) *Once {
 //
 // The mark is written when f has returned nil, also if ctx has ended meanwhile. The
 // error matches ErrInDoubt if the backend does not answer for as long as the lease
-// lasts. It matches ErrVolatile if the server would forget the mark, and
-// errors.ErrUnsupported if it has no marks; f is not called then.
+// lasts, and locker.ErrNotStored if it answers that it cannot write. It matches
+// ErrVolatile if the server would forget the mark, locker.ErrTooLarge if that is more
+// than it takes, as with a long fingerprint, and errors.ErrUnsupported if it has no
+// marks; f is not called then.
 //
 // A Once that has seen a mark which does not expire remembers it for as long as it
 // lives, and does not hear of a Reset elsewhere. As with sync.Once, an f that calls

@@ -124,7 +124,7 @@ func WithEncoding(e Encoding) Option {
 
 // WithLease sets options of the leases that functions run under, such as
 // locker.WithTTL: how soon another one runs after a crash. Locker.WithWait bounds
-// the wait for others, not the function.
+// the wait of each caller for others, not the function.
 func WithLease(opts ...locker.Option) Option {
 	return func(s *settings) {
 		s.set("WithLease", true, "")
