@@ -54,7 +54,7 @@ type Backend struct {
 	leases  map[time.Duration]*lease // by what was asked for; guarded by mu
 	old     map[*lease]struct{}      // that take no new users; guarded by mu
 	private map[*lease]struct{}      // guarded by mu
-	entries map[ident]*entry         // all whose names are in use; guarded by mu
+	entries entries                  // all whose names are in use; guarded by mu
 	queues  map[subject]*queue       // that somebody here waits in; guarded by mu
 	hub     hub                      // of deletions; guarded by mu
 	warner  hub                      // of revocations; guarded by mu
@@ -98,7 +98,7 @@ func newBackend(endpoints []string, opts []Option) (*Backend, error) {
 		url: nameOf(endpoints, s.prefix), keys: keys{s.prefix}, name: s.name, values: maxValue,
 		now:    func() time.Duration { return time.Since(began) },
 		leases: make(map[time.Duration]*lease), old: make(map[*lease]struct{}), private: make(map[*lease]struct{}),
-		entries: make(map[ident]*entry), queues: make(map[subject]*queue), shelves: make(map[string]*shelf),
+		entries: newEntries(), queues: make(map[subject]*queue), shelves: make(map[string]*shelf),
 	}
 	b.sender.b = b
 	b.life, b.endLife = context.WithCancelCause(context.Background())
@@ -201,11 +201,11 @@ func (b *Backend) await(ctx context.Context, e *entry, ready <-chan struct{}) (l
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
-	case e.state == over && errors.Is(e.err, locker.ErrLost):
+	case e.state == over && errors.Is(e.err(), locker.ErrLost):
 		// Nobody believed in it yet: an outage, not a loss.
-		return locker.Grant{}, fmt.Errorf("%w: the grant was lost on its way: %v", locker.ErrUnavailable, e.err)
+		return locker.Grant{}, fmt.Errorf("%w: the grant was lost on its way: %v", locker.ErrUnavailable, e.err())
 	case e.state == over:
-		return locker.Grant{}, e.err
+		return locker.Grant{}, e.err()
 	case b.life.Err() != nil:
 		return locker.Grant{}, locker.ErrClosed
 	case ctx.Err() != nil:

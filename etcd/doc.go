@@ -100,6 +100,9 @@
 //	user             whose password the secret is
 //	insecure-secret  1 sends the secret in plaintext to another machine
 //
+// With etcds:// a certificate has to be for the host that the URL names; etcd's client
+// does not heed the ServerName of a TLS configuration.
+//
 // The secret, from locker.WithSecret or where the caller's environment says, is
 // USER:PASSWORD, or the password where the parameter user names the user.
 package etcd

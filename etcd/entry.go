@@ -3,7 +3,6 @@ package etcd
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -24,17 +23,31 @@ const (
 )
 
 // An entry is an acquisition, and stands for its key in etcd: it is a locker.Named
-// once it holds, and all that the Backend has of a hold.
+// once it holds, and all that the Backend has of a hold. It takes 64 bytes, which is
+// one of the allocator's size classes.
 type entry struct {
 	lease *lease
-	ident
+	key   string
 
-	// Guarded by Backend.mu:
+	// Guarded by Backend.mu, but for kind and slot:
+	rev   int64  // of creation, once that is known
+	wait  *wait  // what it has besides until it holds or is over; then nil
+	end   any    // the locker.Loser to tell of a loss, if there is one; the error that it is over with
+	slot  uint32 // which of the names of the lease it has
+	kind  locker.Kind
 	state state
-	rev   int64        // of creation, once that is known
-	wait  *wait        // what it has besides until it holds or is over; then nil
-	loser locker.Loser // whom to tell of a loss
-	err   error        // why it is over
+}
+
+func (e *entry) subject() subject { return subject{e.kind, e.key} }
+
+func (e *entry) name() uint64 { return e.lease.base + uint64(e.slot) }
+
+func (e *entry) ident() ident { return ident{e.subject(), e.name()} }
+
+// err is why the entry is over.
+func (e *entry) err() error {
+	err, _ := e.end.(error)
+	return err
 }
 
 var _ locker.Named = (*entry)(nil)
@@ -64,9 +77,9 @@ func (e *entry) Bind(l locker.Loser) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if e.state == over {
-		return e.err
+		return e.err()
 	}
-	e.loser = l
+	e.end = l
 	return nil
 }
 
@@ -78,7 +91,7 @@ var errAbandoned = fmt.Errorf("%w: it was given up", locker.ErrNotHeld)
 
 // grant is what a caller gets of an entry that holds.
 func (e *entry) grant() locker.Grant {
-	g := locker.Grant{Token: token(e.rev, e.name), Fence: uint64(e.rev), TTL: e.lease.term} //nolint:gosec // revisions are positive
+	g := locker.Grant{Token: token(e.rev, e.name()), Fence: uint64(e.rev), TTL: e.lease.term} //nolint:gosec // revisions are positive
 	if e.lease.b.clocked {
 		g.Kept, g.Shared = e, true
 	}
@@ -124,30 +137,16 @@ func (b *Backend) makeEntry(l *lease, req *locker.Request, w *wait) (*entry, err
 		l.leaveLocked()
 		return nil, nil
 	}
-	e := &entry{lease: l, ident: b.nameLocked(l, subject{req.Kind, req.Key}), wait: w}
-	b.entries[e.ident] = e
+	e := &entry{lease: l, kind: req.Kind, key: req.Key, wait: w}
+	b.entries.addLocked(e)
 	b.hearLocked(&b.warner, b.hearRevocations)
 	return e, nil
-}
-
-// nameLocked finds a name for a key of a subject: one of the first few of the lease,
-// so that they are used again and again. Etcd remembers each key that was ever there
-// until it is compacted, and finds out anew which of them are no more whenever it
-// looks below their subject: with new names each acquisition would be slower than
-// the last.
-func (b *Backend) nameLocked(l *lease, s subject) ident {
-	for first, n := uint64(0), uint64(1); ; first, n = first+n, 2*n {
-		id := ident{s, l.base + first + rand.Uint64N(n)} //nolint:gosec // no secret
-		if b.entries[id] == nil {
-			return id
-		}
-	}
 }
 
 // put is the operation that puts the key of an entry.
 func (b *Backend) put(e *entry, w *wait) clientv3.Op {
 	r := record{weight: w.weight, limit: w.limit, asked: time.Now().UnixMilli(), holder: b.name}
-	return clientv3.OpPut(b.keys.entry(e.subject, e.name), r.String(), clientv3.WithLease(e.lease.id))
+	return clientv3.OpPut(b.keys.entry(e.subject(), e.name()), r.String(), clientv3.WithLease(e.lease.id))
 }
 
 // enter joins the queue of a subject. The channel is closed when the entry holds or
@@ -159,10 +158,10 @@ func (b *Backend) enter(ctx context.Context, req *locker.Request, w *wait) (*ent
 	}
 	ready := w.ready
 	b.mu.Lock()
-	q := b.queues[e.subject]
+	q := b.queues[e.subject()]
 	if q == nil {
-		q = &queue{subject: e.subject}
-		b.queues[e.subject] = q
+		q = &queue{subject: e.subject()}
+		b.queues[e.subject()] = q
 	}
 	q.users++
 	// Who heard of no deletions meanwhile knows too many.
@@ -173,11 +172,11 @@ func (b *Backend) enter(ctx context.Context, req *locker.Request, w *wait) (*ent
 	}
 	patient := b.holdsLocked(q)
 	b.mu.Unlock()
-	then := []clientv3.Op{b.put(e, w), b.list(e.subject, w.question)}
+	then := []clientv3.Op{b.put(e, w), b.list(e.subject(), w.question)}
 	if w.joiner != nil {
 		then = append(then, clientv3.OpGet(b.keys.value(e.key)))
 	}
-	o := &op{then: then, alone: e.subject, patient: patient, done: func(answers []*pb.ResponseOp, rev int64, err error) {
+	o := &op{then: then, alone: e.subject(), patient: patient, done: func(answers []*pb.ResponseOp, rev int64, err error) {
 		b.entered(e, answers, rev, err)
 	}}
 	if ctx.Done() == nil && !patient { // as in the Lock of a Mutex
@@ -208,7 +207,7 @@ func (b *Backend) entered(e *entry, answers []*pb.ResponseOp, rev int64, err err
 	e.rev = rev
 	switch {
 	case e.state == over: // nobody waits for it any more
-		b.eraseLocked(e, e.err, nil)
+		b.eraseLocked(e, e.err(), nil)
 	case w.doomed > rev || q.line.base >= rev && !q.line.has(rev):
 		b.eraseLocked(e, errDeleted, nil)
 	case q.line.limit() != 0 && q.line.limit() != w.limit:
@@ -278,7 +277,7 @@ func (b *Backend) endLocked(e *entry, err error) {
 func (b *Backend) overLocked(e *entry, err error) {
 	w := e.wait
 	if e.state != over {
-		e.state, e.err = over, err
+		e.state, e.end = over, err
 	}
 	if w != nil {
 		b.stopWaitingLocked(e)
@@ -288,8 +287,7 @@ func (b *Backend) overLocked(e *entry, err error) {
 
 // dropLocked forgets an entry that is over.
 func (b *Backend) dropLocked(e *entry) {
-	if b.entries[e.ident] == e {
-		delete(b.entries, e.ident)
+	if b.entries.dropLocked(e) {
 		e.lease.leaveLocked()
 	}
 }
@@ -304,7 +302,7 @@ func (b *Backend) abandonLocked(e *entry, done func(error)) {
 	case over:
 		done(nil)
 	case asking:
-		e.state, e.err = over, errAbandoned
+		e.state, e.end = over, errAbandoned
 		done(nil)
 	default:
 		b.eraseLocked(e, errAbandoned, done)
@@ -323,8 +321,8 @@ func (b *Backend) goneLocked(e *entry, at int64, cause error, after *aftermath) 
 	case waiting:
 		b.endLocked(e, errDeleted)
 	case holding:
-		b.endLocked(e, cause)
-		if l := e.loser; l != nil {
+		l, bound := e.end.(locker.Loser)
+		if b.endLocked(e, cause); bound {
 			after.add(func() { l.Lose(cause) })
 		}
 	}

@@ -41,7 +41,7 @@ type chore struct {
 // eraseLocked ends an entry as overLocked does, and deletes its key.
 func (b *Backend) eraseLocked(e *entry, err error, done func(error)) {
 	b.overLocked(e, err)
-	c := &chore{ident: e.ident, rev: e.rev, entry: e}
+	c := &chore{ident: e.ident(), rev: e.rev, entry: e}
 	if done != nil {
 		c.done = func(_ bool, err error) { done(err) }
 	}
@@ -54,7 +54,7 @@ func (b *Backend) eraseLocked(e *entry, err error, done func(error)) {
 // name again.
 func (b *Backend) doubtLocked(e *entry) {
 	e.lease.taintLocked()
-	twice := func() { b.erase(&chore{ident: e.ident}) }
+	twice := func() { b.erase(&chore{ident: e.ident()}) }
 	twice()
 	time.AfterFunc(anew, twice)
 }

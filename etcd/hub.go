@@ -216,7 +216,7 @@ func (b *Backend) hearRevocations() {
 			defer b.mu.Unlock()
 			for _, ev := range events {
 				s, name, _ := revoked.parse(ev.Kv.Key)
-				if e := b.entries[ident{s, name}]; e != nil {
+				if e := b.entries.get(ident{s, name}); e != nil {
 					b.goneLocked(e, ev.Kv.ModRevision, fmt.Errorf("%w: by force", locker.ErrRevoked), &after)
 				}
 			}
@@ -224,7 +224,7 @@ func (b *Backend) hearRevocations() {
 		up:     func() {},
 		gap:    func() {},
 		verify: b.verify,
-		needed: func() bool { return len(b.entries) > 0 },
+		needed: func() bool { return b.entries.len() > 0 },
 	}
 	e.listen()
 }
@@ -238,10 +238,10 @@ func (b *Backend) checkHolds(ctx context.Context, l *lease) {
 	var some []*entry
 	var ops []clientv3.Op
 	b.mu.Lock()
-	for _, e := range b.entries {
+	for e := range b.entries.all() {
 		if e.lease == l && e.state == holding && len(some) < checked {
 			some = append(some, e)
-			ops = append(ops, clientv3.OpGet(b.keys.entry(e.subject, e.name), clientv3.WithKeysOnly()))
+			ops = append(ops, clientv3.OpGet(b.keys.entry(e.subject(), e.name()), clientv3.WithKeysOnly()))
 		}
 	}
 	b.mu.Unlock()
@@ -300,8 +300,8 @@ func (b *Backend) verify(ctx context.Context) error {
 	defer after.run()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for id, e := range b.entries {
-		if e.state == holding && e.rev <= r.Header.Revision && there[id] != e.rev {
+	for e := range b.entries.all() {
+		if e.state == holding && e.rev <= r.Header.Revision && there[e.ident()] != e.rev {
 			b.goneLocked(e, r.Header.Revision, e.lease.deletion(), &after)
 		}
 	}

@@ -45,7 +45,7 @@ type lease struct {
 	err     error         // why it failed; set before granted is closed
 	id      clientv3.LeaseID
 	term    time.Duration // what etcd granted
-	base    uint64        // the first of the names of its keys; see Backend.nameLocked
+	base    uint64        // the first of the names of its keys; see entries
 
 	since atomic.Int64  // the stamp of the last renewal that was answered
 	look  chan struct{} // capacity 1: the goroutine of the lease is to look again
@@ -341,7 +341,7 @@ func (b *Backend) leaseOver(l *lease) error {
 	if l.over == nil {
 		l.over = fmt.Errorf("%w: etcd does not know the lease %x (any more)", locker.ErrLost, int64(l.id))
 		l.endedLocked()
-		for _, e := range b.entries {
+		for e := range b.entries.all() {
 			if e.lease == l {
 				b.goneLocked(e, math.MaxInt64, l.over, &after)
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/url"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -39,7 +40,11 @@ func startEtcdWith(t testing.TB, set func(*embed.Config)) *server {
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
 	set(cfg)
 	anywhere := []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
-	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = anywhere, anywhere
+	clients := slices.Clone(anywhere)
+	if !cfg.ClientTLSInfo.Empty() {
+		clients[0].Scheme = "https"
+	}
+	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = clients, clients
 	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = anywhere, anywhere
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
 	e, err := embed.StartEtcd(cfg)

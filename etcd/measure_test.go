@@ -1,11 +1,14 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -152,8 +155,8 @@ func (c *contest) turn(t *testing.T, lockers []func(context.Context) (func() err
 	return pairs, changes
 }
 
-// hold holds the contest, and appends its rows to a table.
-func (c *contest) hold(t *testing.T, s *server, table *figures.Table) {
+// take lets all take their turns, and appends its rows to a table.
+func (c *contest) take(t *testing.T, s *server, table *figures.Table) {
 	turns := c.turns
 	if !*full {
 		turns = 2
@@ -187,12 +190,13 @@ func TestMeasurePairs(t *testing.T) {
 		{"16 goroutines, one key", 16, true, 0, 300 * time.Millisecond, 20, []rival{stock, own, ours("ours, a client each", true)}},
 	} {
 		// An etcd each: what watches one contest leaves behind must not slow the next.
-		c.hold(t, startEtcdWith(t, func(*embed.Config) {}), table)
+		c.take(t, startEtcdWith(t, func(*embed.Config) {}), table)
 	}
 	t.Logf("\n\n%s\n", table)
 }
 
-// TestMeasureHeld takes many locks and holds them all.
+// TestMeasureHeld takes many locks and holds them all: once for the time, and once for
+// the bytes, of which etcd's own, in this process too, are left out.
 func TestMeasureHeld(t *testing.T) {
 	n := 500
 	if *full {
@@ -200,26 +204,45 @@ func TestMeasureHeld(t *testing.T) {
 	}
 	s := startEtcdWith(t, func(*embed.Config) {})
 	ctl := s.etcdctl()
-	table := figures.NewTable("locks", "held", "seconds to take", "heap bytes each", "goroutines", "leases in etcd")
 	c := locker.New(s.backend(), silent, locker.WithTTL(30*time.Second))
 	defer c.Close()
 	warm, err := c.Acquire(t.Context(), "warm")
 	must(t, err)
-	heap := func() (float64, int) {
-		runtime.GC()
-		runtime.GC()
-		var m runtime.MemStats
-		runtime.ReadMemStats(&m)
-		return float64(m.HeapAlloc), runtime.NumGoroutine()
-	}
-	bytes, goroutines := heap()
-	held := make([]*locker.Lease, n)
+	goroutines := runtime.NumGoroutine()
 	began := time.Now()
+	held := hold(t, c, "timed", n)
+	took := time.Since(began)
+	time.Sleep(time.Second)
+	goroutines = runtime.NumGoroutine() - goroutines
+	inEtcd := leases(t, ctl)
+	defer func(rate int) { runtime.MemProfileRate = rate }(runtime.MemProfileRate)
+	scale := locker.New(s.backend(WithPrefix("scale")), silent, locker.WithTTL(30*time.Second))
+	defer scale.Close()
+	before, _ := ourBytes()
+	runtime.MemProfileRate = 1
+	weighed := hold(t, scale, "k", n)
+	after, where := ourBytes()
+	table := figures.NewTable("locks", "held", "seconds to take", "heap bytes each", "goroutines", "leases in etcd")
+	table.Row("ours", n, took.Seconds(), float64(after-before)/float64(n), goroutines, inEtcd)
+	t.Logf("\n\n%s\n", table)
+	for _, f := range slices.SortedFunc(maps.Keys(where), func(a, b string) int { return cmp.Compare(where[b], where[a]) })[:5] {
+		t.Logf("%6.1f bytes each: %s", float64(where[f])/float64(n), f)
+	}
+	for _, l := range slices.Concat(held, weighed) {
+		must(t, l.Check())
+	}
+	must(t, warm.Check())
+}
+
+// hold takes n locks, by a hundred goroutines.
+func hold(t *testing.T, c *locker.Client, key string, n int) []*locker.Lease {
+	t.Helper()
+	held := make([]*locker.Lease, n)
 	var wg sync.WaitGroup
 	for g := range 100 {
 		wg.Go(func() {
 			for i := g; i < n; i += 100 {
-				l, err := c.Acquire(t.Context(), fmt.Sprint("k", i))
+				l, err := c.Acquire(t.Context(), fmt.Sprint(key, i))
 				if err != nil {
 					t.Error(err)
 					return
@@ -229,32 +252,35 @@ func TestMeasureHeld(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	took := time.Since(began)
-	time.Sleep(time.Second)
-	after, more := heap()
-	// The etcd is in this process too: what it has of a key is taken off by taking
-	// as many without a Client.
-	b, g := etcdsOwn(t, s, n, heap)
-	table.Row("ours", n, took.Seconds(), fmt.Sprintf("%.0f, of which the etcd's own %.0f", (after-bytes)/float64(n), b), more-goroutines-g, leases(t, ctl))
-	t.Logf("\n\n%s\n", table)
-	for _, l := range held {
-		must(t, l.Check())
-	}
-	must(t, warm.Check())
+	return held
 }
 
-// etcdsOwn is what keys cost the etcd in this process.
-func etcdsOwn(t *testing.T, s *server, n int, heap func() (float64, int)) (bytes float64, goroutines int) {
-	ctl := s.etcdctl()
-	l, err := ctl.Grant(t.Context(), 60)
-	must(t, err)
-	before, was := heap()
-	k, value := keys{"own/"}, record{weight: 1, limit: 1, asked: time.Now().UnixMilli(), holder: defaultName()}.String()
-	for i := range n {
-		_, err := ctl.Put(t.Context(), k.entry(subject{locker.Exclusive, fmt.Sprint("k", i)}, uint64(i)), value, clientv3.WithLease(l.ID)) //nolint:gosec // a test
-		must(t, err)
+// ourBytes are the bytes in use that were allocated below a function of this project,
+// and by which.
+func ourBytes() (all int64, where map[string]int64) {
+	runtime.GC()
+	runtime.GC() // what a profile says is from before the last but one
+	var records []runtime.MemProfileRecord
+	for n, ok := 0, false; !ok; {
+		records = make([]runtime.MemProfileRecord, n+1000)
+		if n, ok = runtime.MemProfile(records, false); ok {
+			records = records[:n]
+		}
 	}
-	time.Sleep(time.Second)
-	after, is := heap()
-	return (after - before) / float64(n), is - was
+	where = make(map[string]int64)
+	for i := range records {
+		frames := runtime.CallersFrames(records[i].Stack())
+		for more := true; more; {
+			var f runtime.Frame
+			if f, more = frames.Next(); strings.HasPrefix(f.Function, "github.com/distributed-go/distributed/") {
+				if strings.HasSuffix(f.File, "_test.go") {
+					break
+				}
+				all += records[i].InUseBytes()
+				where[fmt.Sprint(f.Function, ":", f.Line)] += records[i].InUseBytes()
+				break
+			}
+		}
+	}
+	return all, where
 }

@@ -42,7 +42,7 @@ func (b *Backend) Enqueue(ctx context.Context, req locker.Request) (locker.Place
 	p.e, p.ready, p.acquired = e, ready, e.state == holding
 	switch {
 	case e.state == over:
-		return nil, e.err
+		return nil, e.err()
 	case b.life.Err() != nil:
 		return nil, locker.ErrClosed
 	case ctx.Err() != nil:

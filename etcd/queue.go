@@ -68,7 +68,7 @@ func (b *Backend) holdsLocked(q *queue) bool {
 		return false
 	}
 	first := q.line.members[0]
-	e := b.entries[ident{q.subject, first.name}]
+	e := b.entries.get(ident{q.subject, first.name})
 	return e != nil && e.state == holding && e.rev == first.rev && first.weight == first.limit
 }
 
@@ -84,7 +84,7 @@ func (b *Backend) settleLocked(q *queue) {
 
 // deletedLocked takes the deletion of a key at a revision.
 func (b *Backend) deletedLocked(s subject, name uint64, at int64, after *aftermath) {
-	if e := b.entries[ident{s, name}]; e != nil {
+	if e := b.entries.get(ident{s, name}); e != nil {
 		b.goneLocked(e, at, e.lease.deletion(), after)
 	}
 	if q := b.queues[s]; q != nil {

@@ -72,9 +72,9 @@ func (b *Backend) releasing(h locker.Hold) (*chore, <-chan error, error) {
 	case b.life.Err() != nil:
 		return nil, nil, locker.ErrClosed
 	case e != nil && e.state == over:
-		return nil, nil, fmt.Errorf("%w: %w", locker.ErrNotHeld, e.err)
+		return nil, nil, fmt.Errorf("%w: %w", locker.ErrNotHeld, e.err())
 	case e != nil:
-		e.state, e.err = over, errReleased
+		e.state, e.end = over, errReleased
 		c.entry = e
 	}
 	return c, released, nil
@@ -86,7 +86,7 @@ func (b *Backend) entryLocked(h locker.Hold) *entry {
 		return e
 	}
 	rev, name := readToken(h.Token)
-	if e := b.entries[ident{subject{h.Kind, h.Key}, name}]; e != nil && e.rev == rev {
+	if e := b.entries.get(ident{subject{h.Kind, h.Key}, name}); e != nil && e.rev == rev {
 		return e
 	}
 	return nil

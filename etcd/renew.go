@@ -48,7 +48,7 @@ func (b *Backend) byLease(renewals []locker.Renewal) (holds map[*lease][]*locker
 		case r.TTL <= 0:
 			r.Err = fmt.Errorf("%w: renewal for %v", locker.ErrInvalid, r.TTL)
 		case e != nil && e.state == over:
-			r.Err = fmt.Errorf("%w: %w", locker.ErrLost, e.err)
+			r.Err = fmt.Errorf("%w: %w", locker.ErrLost, e.err())
 		case e != nil:
 			holds[e.lease] = append(holds[e.lease], r)
 		default:

@@ -91,7 +91,7 @@ func (b *Backend) attempt(ctx context.Context, req *locker.Request, bound int64)
 	if err != nil {
 		return attempt{}, nil, err
 	}
-	from, to := b.keys.of(e.subject)
+	from, to := b.keys.of(e.subject())
 	nobody := clientv3.Compare(clientv3.CreateRevision(from), "<", bound).WithRange(to)
 	list := []clientv3.OpOption{clientv3.WithRange(to), clientv3.WithSort(clientv3.SortByCreateRevision, clientv3.SortAscend)}
 	if req.Weight == req.Limit {
@@ -103,7 +103,7 @@ func (b *Backend) attempt(ctx context.Context, req *locker.Request, bound int64)
 	}
 	tx := clientv3.OpTxn([]clientv3.Cmp{nobody}, then, []clientv3.Op{clientv3.OpGet(from, list...)})
 	answer := make(chan attempt, 1)
-	b.sender.submit(&op{then: []clientv3.Op{tx}, alone: e.subject, done: func(answers []*pb.ResponseOp, rev int64, err error) {
+	b.sender.submit(&op{then: []clientv3.Op{tx}, alone: e.subject(), done: func(answers []*pb.ResponseOp, rev int64, err error) {
 		answer <- b.attempted(e, answers, rev, err)
 	}})
 	select {
@@ -129,7 +129,7 @@ func (b *Backend) attempted(e *entry, answers []*pb.ResponseOp, rev int64, err e
 	w := e.wait
 	if err != nil {
 		b.failedLocked(e, err, &after)
-		return attempt{err: e.err}
+		return attempt{err: e.err()}
 	}
 	t := answers[0].GetResponseTxn()
 	if !t.Succeeded {
@@ -139,11 +139,11 @@ func (b *Backend) attempted(e *entry, answers []*pb.ResponseOp, rev int64, err e
 	e.rev = rev
 	switch {
 	case e.state == over:
-		b.eraseLocked(e, e.err, nil)
-		return attempt{err: e.err}
+		b.eraseLocked(e, e.err(), nil)
+		return attempt{err: e.err()}
 	case w.doomed > rev:
 		b.endLocked(e, errDeleted)
-		return attempt{err: e.err}
+		return attempt{err: e.err()}
 	}
 	b.heldLocked(e)
 	a := attempt{won: true, rev: rev}
