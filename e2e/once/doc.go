@@ -11,5 +11,6 @@
 //	go test ./e2e/once -full -v -timeout 20m
 //
 // runs everything at full size and prints what docs/measurements.md says; without
-// -full the same runs in seconds. Each failure says the seed to repeat it with.
+// -full the same runs in seconds. What is random follows from a seed, which a failure
+// names; what the machine does is not.
 package once
