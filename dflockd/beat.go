@@ -88,7 +88,7 @@ func (x *conversation) tend(l *link) {
 func (x *conversation) beat(l *link) time.Duration {
 	now := x.clock()
 	x.mu.Lock()
-	p := pulse{every: x.client.BeatEvery(), busy: x.client.Busy(), beating: x.client.Beating(), beatAt: x.beatAt, heard: l.heard}
+	p := pulse{every: x.client.BeatEvery(), busy: x.client.Busy(), beating: x.client.Beating(), beatAt: max(x.beatAt, x.client.Beaten()), heard: l.heard}
 	if now-x.lookAt > patienceOf(p.every)/2 {
 		// This process was stopped, or too busy: what the server has said
 		// meanwhile may not have been read yet.

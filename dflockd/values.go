@@ -119,6 +119,9 @@ func (x *conversation) publish(ctx context.Context, h locker.Hold, data []byte, 
 	x.srv.b.recycle(a)
 	switch {
 	case status == codec.TooLarge:
+		if most, _ = x.offers(); most == 0 { // the server may be another one by now
+			return 0, errNoValues
+		}
 		return 0, &locker.SizeError{Size: len(data), Max: most}
 	case status == codec.Full:
 		return 0, fmt.Errorf("%w at %v", locker.ErrFull, x.srv.addr)
@@ -153,6 +156,7 @@ func (x *conversation) change(ctx context.Context, h locker.Hold, a *ask) error 
 			x.srv.b.recycle(a)
 			return fmt.Errorf("%w: %w", locker.ErrNotHeld, gone.cause)
 		}
+		a.call.Hold = &g.Hold
 		a.call.Request.TTL = g.TTL() // for as long it is worth asking
 	}
 	x.sentLocked(a)
@@ -170,6 +174,8 @@ func (x *conversation) refusedChange(status codec.Status, failure error) error {
 		return nil
 	case status == codec.ErrSession:
 		return x.ended()
+	case status == 0:
+		return fmt.Errorf("%w: the connection to %v ended again and again, or the lease did, before it answered", locker.ErrUnavailable, x.srv.addr)
 	case status == codec.Failed:
 		return fmt.Errorf("%w: %v knows no such hold", locker.ErrNotHeld, x.srv.addr)
 	case status == codec.Unavailable:

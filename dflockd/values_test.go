@@ -3,6 +3,7 @@ package dflockd
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/distributed-go/distributed/locker"
@@ -50,5 +51,80 @@ func TestAChangeThatWasNotStored(t *testing.T) {
 		if _, err = b.Put(ctx, hold("k", g), []byte("x"), 0); err == nil || errors.Is(err, locker.ErrNotStored) {
 			t.Errorf("without an answer: %v", err)
 		}
+	})
+}
+
+// A put that was on its way when the server was restarted, to take less from then
+// on, is refused by what the new one offers: it would end each connection over the
+// line, and nobody else would get anything.
+func TestAPutAcrossARestartThatMakesItTooLarge(t *testing.T) {
+	scriptBubble(t, func(s *script, number int) {
+		if number == 1 {
+			s.inSession("100")
+			s.next() // the put is all that comes
+			return
+		}
+		s.next()
+		s.say("error_session claim")
+		s.next()
+		s.say("ok 1 00000000000000000000000000000002 max-value=10")
+		for r := s.next(); r != ""; r = s.next() {
+			id, command, _ := strings.Cut(strings.Split(r, "|")[0], " ")
+			switch command {
+			case "put":
+				return // the line is too long
+			case "claim":
+				s.say(id + " " + granted(1) + "000ms")
+			case "l":
+				s.say(id + " " + granted(2) + "000ms")
+			default:
+				s.say(id + " ok")
+			}
+		}
+	}, func(t *testing.T, b *Backend, n *network) {
+		b.UseClock(clockOf())
+		ctx := context.Background()
+		g := mustAcquire(t, b, lock("k"))
+		_, err := b.Put(ctx, hold("k", g), make([]byte, 50), 0)
+		var size *locker.SizeError
+		if wantErr(t, err, locker.ErrTooLarge); !errors.As(err, &size) || size.Size != 50 || size.Max != 10 {
+			t.Errorf("error %v", err)
+		}
+		mustAcquire(t, b, lock("other"))
+		if got := n.dialled(where); got != 2 {
+			t.Errorf("%d connections were made", got)
+		}
+	})
+}
+
+// A put that ends every connection for no reason that anybody gave is given up, and
+// what else the session has goes on.
+func TestAPutThatEndsEveryConnection(t *testing.T) {
+	scriptBubble(t, func(s *script, _ int) {
+		if s.next() == "" {
+			return
+		}
+		s.say("ok 1 00000000000000000000000000000001 max-value=100")
+		for r := s.next(); r != ""; r = s.next() {
+			id, command, _ := strings.Cut(strings.Split(r, "|")[0], " ")
+			switch command {
+			case "put":
+				return
+			case "l":
+				s.say(id + " " + granted(1) + "000ms")
+			case "n":
+				s.say(id + " ok 33000ms")
+			default:
+				s.say(id + " ok")
+			}
+		}
+	}, func(t *testing.T, b *Backend, _ *network) {
+		b.UseClock(clockOf())
+		ctx := context.Background()
+		g := mustAcquire(t, b, lock("k"))
+		if _, err := b.Put(ctx, hold("k", g), []byte("x"), 0); !errors.Is(err, locker.ErrUnavailable) || errors.Is(err, locker.ErrNotStored) {
+			t.Errorf("error %v", err)
+		}
+		mustRelease(t, b, hold("k", g))
 	})
 }

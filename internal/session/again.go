@@ -63,8 +63,9 @@ func (c *Client) resume(now time.Duration) {
 		if c.faults.forgetPending && !call.place {
 			continue
 		}
-		c.send(now, call)
+		c.sendAgain(now, call)
 	}
+	c.poison.sent(len(again), c.next)
 	c.beginQueued(now)
 	if named || c.faults.syncEarly {
 		c.sync(now)

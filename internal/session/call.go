@@ -17,13 +17,16 @@ type Call struct {
 	// Tag is the caller's own.
 	Tag any
 	// Hold is where a grant to the call goes. Lock, Wait and Join need one. The
-	// Token of Put and Delete is in the Request.
+	// Token of Put and Delete is in the Request; with the Hold too, which must not
+	// be granted anything else before the call is done, they are not sent again
+	// once its lease is over.
 	Hold *Hold
 	// Ticket is the Enqueue that a Wait waits for.
 	Ticket *Call
 
-	// Status is that of the answer, once the call is done. Canceled and
-	// ErrSession may come from the Client itself.
+	// Status is that of the answer, once the call is done. Canceled, ErrSession and
+	// TooLarge may come from the Client itself; 0 is that there was no answer, and
+	// that nobody knows what became of the request.
 	Status codec.Status
 	// TTL, Position, Count, Holder and HeldFor are what the answer says besides,
 	// as in codec.Answer, and JSON is the report that Stats asked for.
@@ -41,6 +44,7 @@ type Call struct {
 	Value []byte
 
 	stamp time.Duration // before it was sent, over this connection
+	until time.Duration // it is not sent again from then on; 0 is no limit
 	since time.Duration // before it was begun: its timeout counts from here
 	state callState
 	// Place says that the call is an Enqueue whose place is not used up: it is

@@ -143,8 +143,9 @@ func (c *Client) reclaimed(now time.Duration) {
 		if !call.place {
 			call.state = sent
 		}
-		c.send(now, call)
+		c.sendAgain(now, call)
 	}
+	c.poison.sent(len(again), c.next)
 	c.beginQueued(now)
 }
 

@@ -70,6 +70,8 @@ type Client struct {
 	// that it has none.
 	orphans time.Duration
 
+	poison  poison
+	changes int           // how many requests the server keeps in mind since the latest beat
 	request codec.Request // the one being sent
 	faults  clientFaults
 }
@@ -118,15 +120,20 @@ func (c *Client) Cut(now time.Duration, conn uint64) {
 	}
 	c.state = down
 	c.unname()
-	for _, call := range c.sorted() {
+	calls := c.sorted()
+	suspect := c.poison.cut(calls)
+	for _, call := range calls {
 		switch {
 		case call.place:
 			c.pending.remove(call.Request.ID) // it will be named
 		case c.faults.heldAgain && call.Request.Command == codec.Release:
 			c.hold(call.Hold, call.Request.Token, call.Hold.TTL(), now)
 			c.finish(call, codec.OK)
+		case call == suspect:
+			c.orphan(now, call)
+			c.finish(call, 0)
 		case call.again():
-			call.state = waiting
+			c.keep(call)
 		case c.faults.cancelLost && call.taken && call.acquires():
 			call.state, call.taken, call.Status = waiting, false, codec.Canceled
 			c.caller.Done(call)
@@ -209,7 +216,7 @@ func (c *Client) Do(now time.Duration, call *Call) {
 	call.Status, call.TTL, call.Position, call.Count, call.JSON = 0, 0, 0, 0, nil
 	call.Holder, call.HeldFor = "", 0
 	call.Fence, call.Age, call.Value = 0, 0, nil
-	call.place, call.taken = false, false
+	call.place, call.taken, call.until = false, false, 0
 	if ttl := call.Request.TTL; ttl > 0 {
 		c.shortest = min(c.shortest, ttl)
 	}
@@ -234,12 +241,33 @@ func (c *Client) begin(now time.Duration, call *Call) {
 	}
 	c.pending.add(call)
 	c.send(now, call)
+	switch call.Request.Command {
+	case codec.Put, codec.Delete, codec.Join:
+		c.changed(now)
+	}
+}
+
+// maxChanges is how many requests that the server must keep in mind are sent before
+// a beat which is not due yet: with those that were not answered when it was sent,
+// and as many before the beat before, they are far fewer than the server's cap.
+const maxChanges = maxOutcomes / 8
+
+// changed counts a request that the server must keep in mind until two beats have
+// shown that it was answered, see outcomes.
+func (c *Client) changed(now time.Duration) {
+	if c.changes++; c.changes >= maxChanges {
+		c.Beat(now)
+	}
 }
 
 // send sends the call's request, with what is left of its timeout.
 func (c *Client) send(now time.Duration, call *Call) {
 	call.stamp = now
 	r := &call.Request
+	if r.Command == codec.Put && len(r.Value) > c.maxValue {
+		c.finish(call, codec.TooLarge) // the server would end the connection over such a line
+		return
+	}
 	if waited := now - call.since; waited > 0 && r.Timeout > 0 {
 		c.request = *r // only here: it is large, and most are sent as they are
 		r = &c.request
@@ -311,7 +339,17 @@ func (c *Client) Beat(now time.Duration) {
 	if c.beat == nil {
 		c.beat = &Call{Request: codec.Request{Command: codec.Beat}, own: true}
 	}
+	c.changes = 0
 	c.Do(now, c.beat)
+}
+
+// Beaten returns the instant that came with the latest beat that was sent, also by
+// the Client itself after very many puts; 0 is that there was none.
+func (c *Client) Beaten() time.Duration {
+	if c.beat == nil {
+		return 0
+	}
+	return c.beat.stamp
 }
 
 // BeatEvery returns the time from one beat to the next: a third of the shortest

@@ -112,6 +112,7 @@ func (d *digester) call(w *world, c *Call) {
 	d.num(c.Request.ID, uint64(c.Request.Command), uint64(c.state), c.Request.Ticket, c.Request.Token.Fence())
 	d.flag(c.taken, c.place, c.own)
 	d.ago(w.now, c.stamp)
+	d.ago(c.until, w.now)
 }
 
 func (d *digester) session(w *world, x *session) {

@@ -139,14 +139,13 @@ func newServer(w *world, cfg table.Config) (*Server, *table.Table) {
 	cfg.MaxIdle, cfg.PruneInterval = time.Minute, time.Second
 	t, serial := table.New(cfg), w.serial
 	s := NewServer(ServerConfig{
-		Table: t, TTL: 10 * time.Second,
+		Table: t, TTL: 10 * time.Second, Values: true,
 		NewID: func() (id codec.SessionID) {
 			*serial++
 			id[0], id[1], id[2] = byte(*serial), byte(*serial>>8), byte(*serial>>16)
 			return id
 		},
 	})
-	s.cfg.Values = true
 	return s, t
 }
 
@@ -237,7 +236,7 @@ func TestOffers(t *testing.T) {
 	}
 	d.restart()
 	d.passes(2500 * time.Millisecond)
-	if got := offers(); got != "grace=7500" {
+	if got := offers(); got != "max-value=65536 grace=7500" {
 		t.Errorf("in the grace offers %q", got)
 	}
 	d.server.cfg.Offers = []byte("durable")

@@ -77,7 +77,7 @@ func (w *world) hookDisk() {
 
 // change lets a program put or remove the value of a key that it holds.
 func (w *world) change(a *actor, t *task, command codec.Command, keep time.Duration) {
-	c := &Call{Request: codec.Request{Command: command, Key: []byte(t.hold.Key), Token: t.hold.Token, Keep: keep}}
+	c := &Call{Hold: t.hold, Request: codec.Request{Command: command, Key: []byte(t.hold.Key), Token: t.hold.Token, Keep: keep}}
 	t.changes = append(t.changes, c)
 	if command == codec.Put {
 		c.Request.Value = strconv.AppendInt(nil, int64(len(t.changes)), 10)

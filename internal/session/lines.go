@@ -21,6 +21,7 @@ func (c *Client) Line(now time.Duration, conn uint64, a *codec.Answer) bool {
 	case a.Notice != 0:
 		return c.notice(a)
 	}
+	c.poison.answered(a.ID)
 	call := c.pending.get(a.ID)
 	if call == nil || call.state != sent && !call.place {
 		return true // its place was given up, or its connection
