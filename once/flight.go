@@ -107,15 +107,20 @@ func (g *Group[T]) leave(ctx context.Context, f *flight[T], impatient bool) (run
 // fly is the goroutine of a flight.
 func (g *Group[T]) fly(f *flight[T]) {
 	defer g.settle(f)
-	o := outcome[T]{err: g.fail(f.key, fmt.Errorf("%w: an Encoding or a Store called runtime.Goexit", ErrLeaderPanicked))}
+	var o outcome[T]
+	brought := false
 	defer func() {
-		if p := recover(); p != nil { // of an Encoding, or of a Store
+		switch p := recover(); { // of an Encoding, or of a Store
+		case p != nil:
 			e := &PanicError{Value: p, Stack: debug.Stack()}
 			o = outcome[T]{err: e, panicked: e}
+		case !brought:
+			o.err = g.fail(f.key, fmt.Errorf("%w: an Encoding or a Store called runtime.Goexit", ErrLeaderPanicked))
 		}
 		g.land(f, o)
 	}()
 	o = g.bring(f)
+	brought = true
 }
 
 // bring returns what another process has brought, or what the function returned.
@@ -222,14 +227,16 @@ func (g *Group[T]) run(f *flight[T], l *locker.Lease) outcome[T] {
 	g.mu.Unlock()
 	work, stop := l.Context(f.ctx)
 	defer stop()
-	o := call(work, f.fn)
+	fence, _ := l.Fence()
+	r := newRecord(fence, time.Now())
+	abandoned := false
+	o := call(work, f.fn, func() { abandoned = g.returned(f, r) })
+	r.At = time.Now()
 	lostErr := l.Err()
 	if lostErr == nil && o.err != nil && errors.Is(context.Cause(work), locker.ErrLost) {
 		lostErr = context.Cause(work) // fn was told to end, and may not know why
 	}
-	fence, _ := l.Fence()
-	r := newRecord(fence, time.Now())
-	switch abandoned := g.returned(f, r); {
+	switch {
 	case lostErr != nil:
 		return o.with(lostErr)
 	case o.err != nil && abandoned:
@@ -263,11 +270,13 @@ func (o outcome[T]) with(err error) outcome[T] {
 }
 
 // call calls fn in a goroutine of its own, which a panic, or runtime.Goexit, ends
-// and no other.
-func call[T any](ctx context.Context, fn func(context.Context) (T, error)) (o outcome[T]) {
+// and no other. It calls returned there, as on a busy machine it takes a while until
+// another goroutine runs.
+func call[T any](ctx context.Context, fn func(context.Context) (T, error), returned func()) (o outcome[T]) {
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
+		defer returned()
 		o.exited = true
 		defer func() {
 			if p := recover(); p != nil {
