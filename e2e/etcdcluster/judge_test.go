@@ -92,8 +92,9 @@ func judgeShared(key string, holds []*witness.Interval, shares map[string]share)
 type window struct {
 	kind          string
 	from, to, end int64
-	alone         bool  // there was no quorum
-	without       int64 // from when on there was none
+	without       int64  // from when on there was no quorum, 0 if there was one
+	again         int64  // from when on there may have been one again
+	note          string // whom it hit, and how
 }
 
 // grantsBy are the instants of grants, of all keys together as "" and of each.
@@ -163,8 +164,8 @@ const settling = 3 * time.Second
 func grantsWithout(windows []window, records []witness.Record) (found []witness.Violation) {
 	for _, w := range windows {
 		for _, r := range records {
-			if w.alone && r.What == "enter" && r.At > w.without+int64(settling) && r.At < w.to {
-				found = append(found, violation("quorum", "key %s: granted to %s with fence %d, %v after the quorum was lost by %s", r.Key, r.Who, r.Fence, time.Duration(r.At-w.without), w.kind))
+			if w.without > 0 && r.What == "enter" && r.At > w.without+int64(settling) && r.At < w.again {
+				found = append(found, violation("quorum", "key %s: granted to %s with fence %d, %v after the quorum was lost: %s", r.Key, r.Who, r.Fence, time.Duration(r.At-w.without), w.note))
 			}
 		}
 	}

@@ -60,7 +60,7 @@ func TestGap(t *testing.T) {
 
 func TestGrantsWithout(t *testing.T) {
 	second := int64(time.Second)
-	w := []window{{kind: "two", alone: true, without: second, to: 9 * second}}
+	w := []window{{kind: "two", without: second, again: 9 * second, to: 12 * second}}
 	enter := func(at int64) witness.Record {
 		return witness.Record{What: "enter", Who: "a", Key: "k", At: at * second}
 	}

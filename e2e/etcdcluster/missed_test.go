@@ -16,12 +16,8 @@ import (
 func TestMissedDeletions(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	var hosts []string
-	for i := range members {
-		host := r.cluster.urls[i] + "9" // port 23799
-		must(t, r.cluster.network.gate(host, r.cluster.args[i].ListenClients, slowClients, i, 0))
-		hosts = append(hosts, host)
-	}
+	hosts, err := r.gatesOfSlowClients(0)
+	must(t, err)
 	const long = 20 * time.Second // a lease that outlives the cut
 	var waits, holds []laneArgs
 	for i := range 4 {

@@ -19,7 +19,7 @@ var (
 var mutants = []planting.Mutant{
 	{
 		Name:  "a waiter is granted on the event, without a look at the revisions",
-		Bug:   []planting.Edit{{"etcd/entry.go", "		q.line.deleted(name)\n", "		q.line.deleted(name)\n		if len(q.waiting) > 0 {\n			b.heldLocked(q.waiting[0])\n		}\n"}},
+		Bug:   []planting.Edit{{"etcd/queue.go", "		q.line.deleted(name, at)\n", "		q.line.deleted(name, at)\n		if len(q.waiting) > 0 {\n			b.heldLocked(q.waiting[0])\n		}\n"}},
 		Run:   "TestCluster",
 		Args:  faultsFor,
 		Kinds: []string{"overlap"},
@@ -60,13 +60,16 @@ var mutants = []planting.Mutant{
 			{"etcd/erase.go", "	e.lease.taintLocked()\n	twice :=", "	twice :="},
 			{"etcd/erase.go", "	twice()\n	time.AfterFunc(anew, twice)\n", "	_ = time.AfterFunc\n	_ = twice\n"},
 		},
-		Run:   "TestCluster",
-		Args:  faultsFor,
+		Run:   "TestLostAnswers",
+		Args:  enough,
 		Kinds: []string{"takeover", "unserved", "leak", "residue"},
 	},
 	{
-		Name:  "what a broken watch has missed is not asked for",
-		Bug:   []planting.Edit{{"etcd/hub.go", "				q.line.forget()\n", "				_ = q\n"}},
+		Name: "what a broken watch has missed is not asked for",
+		Bug: []planting.Edit{
+			{"etcd/hub.go", "				q.line.forget()\n", "				_ = q\n"},
+			{"etcd/queue.go", "	if len(q.waiting) > 0 && b.hub.from > 0 && (", "	if len(q.waiting) > 0 && b.hub.from < 0 && ("},
+		},
 		Run:   "TestMissedDeletions",
 		Args:  enough,
 		Kinds: []string{"takeover", "unserved"},

@@ -157,6 +157,7 @@ func (r *rig) rest() {
 	r.each("rest", func(p *player, rep workerReport) {
 		r.sum.Entered += rep.Entered
 		r.sum.Lost += rep.Lost
+		r.sum.Losses = append(r.sum.Losses, rep.Losses...)
 		r.sum.GivenUp += rep.GivenUp
 		r.sum.Refused += rep.Refused
 		r.sum.Unsure += rep.Unsure

@@ -29,12 +29,8 @@ const (
 func TestSlowAnswers(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	var hosts []string
-	for i := range members {
-		host := r.cluster.urls[i] + "9" // port 23799
-		must(t, r.cluster.network.gate(host, r.cluster.args[i].ListenClients, slowClients, i, slowAnswers))
-		hosts = append(hosts, host)
-	}
+	hosts, err := r.gatesOfSlowClients(slowAnswers)
+	must(t, err)
 	var far, near []laneArgs
 	for i := range slowKeys {
 		key := fmt.Sprint("slow-", i)

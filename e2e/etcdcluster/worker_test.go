@@ -79,6 +79,7 @@ type workerReport struct {
 	Refused int      // writes that the guard refused
 	Waiting []string // lanes that were not served
 	Errors  []string // of acquisitions, other than that they were given up
+	Losses  []string // why leases were lost
 	Late    int      // times that Check was nil after the deadline
 	Unsure  int      // releases that were not confirmed
 }
@@ -96,6 +97,7 @@ type worker struct {
 	mu      sync.Mutex
 	waiting map[string]bool // lanes that wait without an end; guarded by mu, as all below
 	errors  []string
+	losses  []string
 	failed  error
 }
 
@@ -147,7 +149,7 @@ func (w *worker) report() (workerReport, error) {
 	defer w.mu.Unlock()
 	r := workerReport{
 		Entered: int(w.entered.Load()), Lost: int(w.lost.Load()), GivenUp: int(w.givenUp.Load()), Refused: int(w.refused.Load()),
-		Late: int(w.late.Load()), Unsure: int(w.unsure.Load()), Errors: w.errors,
+		Late: int(w.late.Load()), Unsure: int(w.unsure.Load()), Errors: w.errors, Losses: w.losses,
 	}
 	for who := range w.waiting {
 		r.Waiting = append(r.Waiting, who)
@@ -275,6 +277,9 @@ func (l *lane) hold(lease *distributed.Lease, fence uint64, at int64) error {
 	})
 	if lost {
 		l.lost.Add(1)
+		l.mu.Lock()
+		l.losses = append(l.losses, fmt.Sprintf("loss of %s: fence %d, granted at %d, known at %d, deadline in %v: %v", l.Who, fence, at, witness.Monotonic(), time.Until(lease.Deadline()), lease.Err()))
+		l.mu.Unlock()
 	}
 	if err != nil {
 		return err
