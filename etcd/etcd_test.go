@@ -12,6 +12,7 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
 
 	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/locker"
@@ -279,7 +280,10 @@ func TestIdleBackend(t *testing.T) {
 
 // TestAuth: users and their rights.
 func TestAuth(t *testing.T) {
-	s := startEtcd(t)
+	s := startEtcdWith(t, func(cfg *embed.Config) {
+		cfg.UnsafeNoFsync = true
+		cfg.BcryptCost = 4 // the least: it takes seconds with the race detector otherwise
+	})
 	ctl, ctx := s.etcdctl(), t.Context()
 	for _, f := range []func() error{
 		func() error { _, err := ctl.RoleAdd(ctx, "root"); return err },
