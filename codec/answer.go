@@ -37,7 +37,7 @@ const (
 	None                                     // "nil": there is none
 	TooLarge                                 // "error_too_large": the value is larger than the server takes
 	Full                                     // "error_full": the server has no room for more values
-	Unavailable                              // "error_unavailable": it was not carried out, or nobody knows, because the server's disk failed
+	Unavailable                              // "error_unavailable": it was not carried out, or nobody knows, because the server's disk failed or hangs
 )
 
 var statusWords = [...]string{

@@ -199,6 +199,8 @@ func (x *conversation) get(ctx context.Context, key string) (locker.Value, error
 		return locker.Value{}, locker.ErrNoValue
 	case failure == nil && status == codec.Failed:
 		return locker.Value{}, errNoValues
+	case failure == nil && status == codec.Unavailable:
+		return locker.Value{}, fmt.Errorf("%w: %v waited for its disk in vain", locker.ErrUnavailable, x.srv.addr)
 	}
 	return locker.Value{}, x.refusedChange(status, failure)
 }

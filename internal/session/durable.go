@@ -2,6 +2,7 @@ package session
 
 import (
 	"bytes"
+	"maps"
 	"slices"
 	"time"
 
@@ -25,6 +26,12 @@ type parked struct {
 // patience is how long a request may be parked at least that has no time to lose:
 // most often that is a try, for which the disk needs a few milliseconds.
 const patience = time.Second
+
+// valuePatience is that of requests about values that have no timeout: the disk is
+// not waited for any longer to tell of what it has, or before it is asked to write.
+// A put that it is about to write waits for as long as that takes: nobody knows what
+// will become of it.
+const valuePatience = 10 * time.Second
 
 // admitted says whether to go on with a request for a lease. If not it was parked
 // or refused.
@@ -77,62 +84,81 @@ func (s *Server) park(x *session, r *codec.Request) {
 	}
 }
 
-// limit says how long the request parked last may be so. A renewal has no time to
-// lose because the lease can be renewed as it is.
+// limit says how long the request parked last may be so.
 func (s *Server) limit(r *codec.Request) {
-	var d time.Duration
+	if until := s.limitOf(r); until != 0 {
+		s.setLimit(until)
+	}
+}
+
+// limitOf returns until when a request may be held up; 0 is for ever. A renewal has
+// no time to lose because the lease can be renewed as it is.
+func (s *Server) limitOf(r *codec.Request) time.Duration {
 	switch r.Command {
 	case codec.Lock, codec.Join:
-		if r.NoTimeout {
-			return
+		if !r.NoTimeout {
+			return s.now + max(min(r.Timeout, longest), patience)
 		}
-		d = min(r.Timeout, longest)
 	case codec.Renew:
-	default:
-		return
+		return s.now + patience
+	case codec.Put, codec.Get, codec.Delete:
+		return s.now + valuePatience
 	}
-	s.setLimit(s.now + max(d, patience))
+	return 0
 }
 
 func (s *Server) setLimit(until time.Duration) {
 	s.parked[len(s.parked)-1].until = until
+	s.wakeAt(until)
+}
+
+// wakeAt sees to it that giveUp looks at that instant, if it is not 0.
+func (s *Server) wakeAt(until time.Duration) {
+	if until == 0 {
+		return
+	}
 	if s.impatient == 0 || until < s.impatient {
 		s.impatient = until
 	}
 }
 
-// giveUp answers those of the parked requests whose time is up.
+// giveUp answers those of the requests whose time is up, of those that are parked
+// and of those that wait for a change.
 func (s *Server) giveUp(now time.Duration) {
 	if s.impatient == 0 || now < s.impatient {
 		return
 	}
 	s.impatient = 0
 	var over []parked
-	s.parked = slices.DeleteFunc(s.parked, func(p parked) bool {
-		switch {
-		case p.until == 0:
+	tooLate := func(p parked) bool {
+		if p.until == 0 || p.until > now {
+			s.wakeAt(p.until)
 			return false
-		case p.until <= now:
-			over = append(over, p)
-			return true
-		case s.impatient == 0 || p.until < s.impatient:
-			s.impatient = p.until
 		}
-		return false
-	})
+		over = append(over, p)
+		return true
+	}
+	s.parked = slices.DeleteFunc(s.parked, tooLate)
+	for i := range over {
+		if p := &over[i]; p.lease == nil && ordered(&p.request) {
+			s.queued[parkedKey{KindOf(&p.request), string(p.request.Key)}]--
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(s.changes)) {
+		for _, c := range s.changes[key] {
+			c.waiting = slices.DeleteFunc(c.waiting, tooLate)
+		}
+	}
 	s.now = now
 	for i := range over {
 		s.tooLate(now, &over[i])
 	}
 }
 
-// tooLate answers a request that was parked and waits no longer. What was renewed
+// tooLate answers a request that was held up and waits no longer. What was renewed
 // goes on for as long as before.
 func (s *Server) tooLate(now time.Duration, p *parked) {
 	x, r := p.link.session, &p.request
-	if p.lease == nil && ordered(r) {
-		s.queued[parkedKey{KindOf(r), string(r.Key)}]--
-	}
 	switch {
 	case x == nil || x.link != p.link:
 		return
@@ -146,6 +172,8 @@ func (s *Server) tooLate(now time.Duration, p *parked) {
 			ttl = min(ttl, l.TTL())
 		}
 		s.renewed(now, x, r, ttl)
+	case r.Command == codec.Put, r.Command == codec.Get, r.Command == codec.Delete:
+		s.reply(x, r.ID, codec.Unavailable)
 	default:
 		s.refuse(x, r.ID, KindOf(r), r.Key)
 	}
@@ -193,7 +221,7 @@ func (s *Server) Retry(now time.Duration) {
 	s.Settle()
 	s.now = now
 	all := s.parked
-	s.parked, s.queued, s.impatient = nil, nil, 0
+	s.parked, s.queued = nil, nil // of impatient others may be the reason
 	for i := range all {
 		s.proceed(now, &all[i])
 	}
@@ -207,6 +235,7 @@ func (s *Server) proceed(now time.Duration, p *parked) {
 		return
 	case p.lease == nil:
 		s.carryOut(now, x, p)
+		s.stillLimited(p)
 	case p.lease.State() == table.Granted:
 		n := len(s.parked)
 		if s.grant(x, p.request.ID, p.status, p.lease); len(s.parked) > n && p.until != 0 {
@@ -216,6 +245,15 @@ func (s *Server) proceed(now time.Duration, p *parked) {
 		s.reply(x, p.request.ID, codec.LeaseExpired)
 	}
 	s.Settle()
+}
+
+// stillLimited keeps the limit of a request that was held up once more.
+func (s *Server) stillLimited(p *parked) {
+	if n := len(s.parked); n > 0 && p.until != 0 {
+		if last := &s.parked[n-1]; last.link == p.link && last.lease == nil && last.request.ID == p.request.ID {
+			s.setLimit(p.until)
+		}
+	}
 }
 
 // carryOut carries out a request that was held up before it was.

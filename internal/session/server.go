@@ -99,7 +99,7 @@ type Server struct {
 	stopped  bool // and nobody is heard
 	parked   []parked
 	queued   map[parkedKey]int // how many of those want a key, or change its value
-	// When the first of the parked gives up, or earlier; 0 is never.
+	// When the first of those who are held up gives up, or earlier; 0 is never.
 	impatient time.Duration
 	changes   map[string][]*change // of values, which have not settled, in their order
 	now       time.Duration        // of the latest call that can answer with a value

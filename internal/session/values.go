@@ -352,8 +352,9 @@ func (s *Server) waitForChange(x *session, r *codec.Request, seen uint64) bool {
 	if len(all) == 0 || s.faults.seenEarly {
 		return false
 	}
-	p := parked{link: x.link, request: *r, seen: seen, asked: s.now}
+	p := parked{link: x.link, request: *r, seen: seen, asked: s.now, until: s.limitOf(r)}
 	p.request.Key = bytes.Clone(r.Key)
+	s.wakeAt(p.until)
 	c := all[len(all)-1]
 	c.waiting = append(c.waiting, p)
 	return true

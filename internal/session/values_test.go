@@ -142,13 +142,13 @@ func TestNobodyLearnsOfWhatIsNotOnDisk(t *testing.T) {
 	if w := (*writes)[0]; len(*writes) != 1 || w.Key != "k" || string(w.Data) != "v" || w.Fence != 2 || w.Remove {
 		t.Fatalf("writes %v", *writes)
 	}
-	d.passes(time.Second)
+	d.passes(time.Second - 1)
 	d.server.Settled(d.now, []byte("k"), true)
 	a := d.comes(p, line(2, codec.OK))
 	if a.Fence != 2 {
 		t.Errorf("put: %v", a)
 	}
-	d.says(q.down[1], "v", 2, time.Second)
+	d.says(q.down[1], "v", 2, time.Second-1)
 	d.comes(q, line(1, codec.Found), line(3, codec.Found), line(2, codec.Found), line(4, codec.Found), line(7, codec.OK))
 	d.held(1)
 }
@@ -341,4 +341,63 @@ func TestTheDiskDoesNotMakeASessionHeard(t *testing.T) {
 	d.comes(p, codec.Answer{Notice: codec.NoticeLost, Reason: codec.ReasonExpired})
 	d.comes(q, line(1, codec.LeaseExpired))
 	d.held(0)
+}
+
+// Whoever waits for a disk that hangs gets an answer when its time is up, but for
+// who asked for the change: nobody knows what will become of that.
+func TestNobodyWaitsForAHangingDiskForEver(t *testing.T) {
+	d := newDesk(t)
+	d.onDisk()
+	p, _, token := d.holds("k")
+	d.ask(p, putOf(2, "k", "v", token))
+	q, _ := d.hello()
+	wait := joinOf(3, "k", codec.AnyAge)
+	wait.NoTimeout, wait.Timeout = false, 3*time.Second
+	forever := joinOf(4, "k", codec.AnyAge)
+	forever.NoTimeout = true
+	d.ask(q, getOf(1, "k"))
+	d.ask(q, tryJoin(2, "k", codec.AnyAge))
+	d.ask(q, wait)
+	d.ask(q, forever)
+	d.ask(p, delOf(3, "k", token))
+	d.ask(p, delOf(4, "k", token)) // of what is not there any more
+	for at := time.Duration(0); at < 12*time.Second; at += time.Second {
+		switch at {
+		case time.Second:
+			d.comes(q, line(2, codec.Timeout))
+		case 3 * time.Second:
+			d.comes(q, line(3, codec.Timeout))
+		case 10 * time.Second:
+			d.comes(q, line(1, codec.Unavailable))
+			d.comes(p, line(4, codec.Unavailable))
+		default:
+			d.comes(q)
+			d.comes(p)
+		}
+		d.ask(q, plain(10+uint64(at/time.Second), codec.Beat), line(10+uint64(at/time.Second), codec.OK)) //nolint:gosec // it is small
+		d.ask(p, plain(10+uint64(at/time.Second), codec.Beat), line(10+uint64(at/time.Second), codec.OK)) //nolint:gosec // it is small
+		d.passes(time.Second)
+	}
+	d.server.Settled(d.now, []byte("k"), true)
+	d.comes(p, line(2, codec.OK))
+	d.comes(q, line(4, codec.Found))
+	d.server.Settled(d.now, []byte("k"), true)
+	d.comes(p, line(3, codec.OK))
+}
+
+// A put that waits for the server to have a fence for it is refused in the end, and
+// does not hold up what comes behind it any more.
+func TestAPutWaitsForAFenceForAWhile(t *testing.T) {
+	d, disk := newDurableDesk(t)
+	p, _, token := d.holds("k")
+	disk.admit = Later
+	d.ask(p, putOf(2, "k", "v", token))
+	for id := range uint64(10) {
+		d.ask(p, plain(3+id, codec.Beat), line(3+id, codec.OK))
+		d.retry(p)
+		d.passes(time.Second)
+	}
+	d.comes(p, line(2, codec.Unavailable))
+	disk.admit = Now
+	d.ask(p, putOf(20, "k", "v", token), line(20, codec.OK))
 }
