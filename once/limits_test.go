@@ -148,6 +148,7 @@ func TestEachCallerWaitsForItself(t *testing.T) {
 		assert.Sure(t, second.wait().err)
 		assert.Exactly(t, "result", second.v, 1)
 
+		synctest.Wait() // it is released
 		w.server.Fail(errors.New("no route"))
 		out := ask(w.ctx, once.NewGroup[int64](w.process(), "g", once.WithLease(locker.WithWait(time.Second))), never(t)).wait()
 		assert.Matches(t, out.err, locker.ErrUnavailable)
