@@ -25,7 +25,7 @@ var backwards = []edit{{"internal/datadir/dir.go", "o.Wall = time.Now\n", "o.Wal
 
 // claimsAll is a client that claims what it has just released. The server has to
 // refuse that.
-var claimsAll = []edit{{"internal/session/claim.go", "		c.send(now, call)\n	}\n", `		c.send(now, call)
+var claimsAll = []edit{{"internal/session/claim.go", "		c.sendAgain(now, call)\n	}\n", `		c.sendAgain(now, call)
 		if call.Request.Command == codec.Release {
 			claim := &Call{own: true, Request: codec.Request{Key: slices.Clone(call.Request.Key), Token: call.Request.Token, TTL: 10 * time.Second}}
 			c.makeClaim(nil, &claim.Request)
