@@ -187,12 +187,49 @@ func (b *Backend) Acquire(ctx context.Context, req locker.Request) (locker.Grant
 	if err != nil {
 		return locker.Grant{}, err
 	}
-	return b.await(ctx, e, ready)
+	return b.await(ctx, e, ready, b.now())
 }
 
+// longWait is how long a wait may take before its key is read again: half of etcd's
+// default election timeout, so that no other leader came meanwhile.
+const longWait = 500 * time.Millisecond
+
 // await waits until an entry holds or is over. If ctx ends first it wins, and the
-// entry is deleted.
-func (b *Backend) await(ctx context.Context, e *entry, ready <-chan struct{}) (locker.Grant, error) {
+// entry is deleted. After a long wait, which began at an instant of the clock, its
+// key is read once more: a leader that was frozen may have revoked its lease, which
+// its successor had renewed meanwhile, and the deletion may still be on its way here.
+func (b *Backend) await(ctx context.Context, e *entry, ready <-chan struct{}, began time.Duration) (locker.Grant, error) {
+	g, err := b.awaitTurn(ctx, e, ready)
+	if err != nil || b.now()-began < longWait {
+		return g, err
+	}
+	if err := b.stillThere(ctx, e); err != nil {
+		return locker.Grant{}, err
+	}
+	return g, nil
+}
+
+// stillThere reads the key of an entry that holds, and ends the entry if it is not
+// there, or not known to be.
+func (b *Backend) stillThere(ctx context.Context, e *entry) error {
+	r, err := b.read(ctx, clientv3.OpGet(b.keys.entry(e.subject(), e.name()), clientv3.WithKeysOnly()))
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case err != nil:
+		b.abandonLocked(e, nil)
+		return err
+	case e.state != holding:
+		return fmt.Errorf("%w: the grant was lost on its way: %v", locker.ErrUnavailable, e.err())
+	case len(r.Kvs) == 0 || r.Kvs[0].CreateRevision != e.rev:
+		b.endLocked(e, errDeleted)
+		return errDeleted
+	}
+	return nil
+}
+
+// awaitTurn is await without that look.
+func (b *Backend) awaitTurn(ctx context.Context, e *entry, ready <-chan struct{}) (locker.Grant, error) {
 	select {
 	case <-ready:
 	case <-ctx.Done():

@@ -68,7 +68,9 @@
 // nobody waits any more the watch ends after a while: each client that waits hears of
 // every release below its prefix, so that those who only hold should not have to pay
 // for it. (Give programs that have nothing to do with each other prefixes of their
-// own.)
+// own.) After a wait of half a second or more the key is read once more before the
+// caller hears of its grant: a leader that was frozen may have revoked a lease which
+// its successor had renewed, and the watch may not have said so yet.
 //
 // Who holds hears of [Backend.Force] by another watch, of keys that say so: nothing
 // comes over it otherwise. A key that was deleted by hand is missed after the next

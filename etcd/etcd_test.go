@@ -94,6 +94,28 @@ func TestDeletedByHand(t *testing.T) {
 	must(t, <-waited)
 }
 
+// TestALongWaitLooksAgain: a key that was deleted, of which this process has not heard,
+// is no grant after a long wait, and after a short one it is still believed in.
+func TestALongWaitLooksAgain(t *testing.T) {
+	s := startEtcd(t)
+	ctl, b := s.etcdctl(), s.opened()
+	req := locker.Request{Key: "k", Limit: 1, Weight: 1, TTL: 3 * time.Second}
+	e, ready, err := b.enter(t.Context(), &req, new(wait))
+	must(t, err)
+	<-ready // it holds; who only holds hears of no deletion before the next renewal
+	_, err = b.await(t.Context(), e, ready, b.now()-2*longWait)
+	must(t, err)
+	_, err = ctl.Delete(t.Context(), DefaultPrefix, clientv3.WithPrefix())
+	must(t, err)
+	_, err = b.await(t.Context(), e, ready, b.now())
+	must(t, err)
+	_, err = b.await(t.Context(), e, ready, b.now()-2*longWait)
+	assert.Matches(t, err, locker.ErrUnavailable)
+	g, err := b.Acquire(t.Context(), req)
+	must(t, err)
+	must(t, b.Release(t.Context(), locker.Hold{Key: "k", Token: g.Token, Kept: g.Kept}))
+}
+
 // TestLeaseRevokedByHand loses everything that is on it, and the next acquisition
 // gets another.
 func TestLeaseRevokedByHand(t *testing.T) {

@@ -85,7 +85,7 @@ func (b *Backend) joinQueue(ctx context.Context, req *locker.Request, fresh time
 	if err != nil {
 		return locker.Grant{}, nil, err
 	}
-	g, err := b.await(ctx, e, ready)
+	g, err := b.await(ctx, e, ready, b.now())
 	b.mu.Lock()
 	v, instant := j.value, j.instant
 	b.mu.Unlock()

@@ -17,6 +17,8 @@ type place struct {
 	acquired bool
 	used     bool
 
+	began time.Duration // when the place was asked for
+
 	turn  bool        // it came; guarded by Backend.mu
 	timer *time.Timer // that ends it; guarded by Backend.mu
 }
@@ -26,7 +28,7 @@ func (b *Backend) Enqueue(ctx context.Context, req locker.Request) (locker.Place
 	if err := b.check(ctx, &req); err != nil {
 		return nil, err
 	}
-	p := &place{b: b}
+	p := &place{b: b, began: b.now()}
 	w := &wait{place: p, answered: make(chan struct{})}
 	e, ready, err := b.enter(ctx, &req, w)
 	if err != nil {
@@ -95,7 +97,7 @@ func (p *place) Wait(ctx context.Context) (locker.Grant, error) {
 	p.usedLocked()
 	turn := p.turn
 	b.mu.Unlock()
-	g, err := b.await(ctx, p.e, p.ready)
+	g, err := b.await(ctx, p.e, p.ready, p.began)
 	switch {
 	case err != nil && turn && ctx.Err() == nil && b.life.Err() == nil:
 		return g, fmt.Errorf("%w: %w", locker.ErrPlaceExpired, err)
