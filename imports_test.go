@@ -26,7 +26,7 @@ var mayImport = map[string][]string{
 	"locker/lockertest": {"locker"},
 	"memory":            {"internal/table", "locker"},
 	"internal/session":  {"internal/table", "codec"},
-	"dflockd":           {"codec", "shard", "locker", "internal/session"},
+	"dflockd":           {"codec", "shard", "locker", "internal/session", "internal/identity"},
 	"server":            {"internal/table", "codec", "internal/session", "internal/datadir"},
 	"internal/datadir":  {},
 	// Helpers of tests and measurements, which no package of the library imports.

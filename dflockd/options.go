@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed/codec"
+	"github.com/distributed-go/distributed/internal/identity"
 	"github.com/distributed-go/distributed/locker"
 	"github.com/distributed-go/distributed/shard"
 )
@@ -208,7 +209,7 @@ func (c *config) setDefaults() {
 		c.keepalive = DefaultKeepalive
 	}
 	if c.name == "" {
-		c.name = defaultName()
+		c.name = identity.Default()
 	}
 	if c.dial == nil {
 		// Keep-alive probes of TCP tell of a dead machine or network within

@@ -15,6 +15,7 @@ import (
 	"unsafe"
 
 	"github.com/distributed-go/distributed/codec"
+	"github.com/distributed-go/distributed/internal/identity"
 	"github.com/distributed-go/distributed/internal/session"
 	"github.com/distributed-go/distributed/locker"
 	lockserver "github.com/distributed-go/distributed/server"
@@ -111,14 +112,14 @@ func TestCallersDoNotWriteToACongestedLink(t *testing.T) {
 func TestNames(t *testing.T) {
 	long := strings.Repeat("x", 100)
 	for _, c := range [][2]string{
-		{nameFrom("web-3", 4711, "worker"), "web-3/4711/worker"},
-		{nameFrom("a b", 1, "ü\n"), "a_b/1/__"},
+		{identity.From("web-3", 4711, "worker"), "web-3/4711/worker"},
+		{identity.From("a b", 1, "ü\n"), "a_b/1/__"},
 	} {
 		if c[0] != c[1] {
 			t.Errorf("%q, want %q", c[0], c[1])
 		}
 	}
-	for _, name := range []string{nameFrom(long, 4194304, long), nameFrom("", 1, long), nameFrom(long, 1, ""), defaultName()} {
+	for _, name := range []string{identity.From(long, 4194304, long), identity.From("", 1, long), identity.From(long, 1, ""), identity.Default()} {
 		if err := codec.CheckName(name); err != nil {
 			t.Error(err)
 		}

@@ -2,11 +2,8 @@ package etcd
 
 import (
 	"encoding/binary"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -17,9 +14,6 @@ import (
 // DefaultPrefix is what all keys in etcd begin with, unless WithPrefix says
 // otherwise.
 const DefaultPrefix = "distributed/"
-
-// maxName caps what a process calls itself, as dflockd's backend does.
-const maxName = 64
 
 // A subject is what is locked: a key of a kind.
 type subject struct {
@@ -159,32 +153,4 @@ func token(rev int64, name uint64) (t locker.Token) {
 
 func readToken(t locker.Token) (rev int64, name uint64) {
 	return int64(binary.BigEndian.Uint64(t[:8])), binary.BigEndian.Uint64(t[8:]) //nolint:gosec // compared only
-}
-
-// defaultName is what a process is called that was given no name:
-// host/pid/program, as by dflockd's backend.
-var defaultName = sync.OnceValue(func() string {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown"
-	}
-	program := "unknown"
-	if len(os.Args) > 0 {
-		program = filepath.Base(os.Args[0])
-	}
-	number := strconv.Itoa(os.Getpid())
-	room := maxName - len(number) - len("//")
-	program = plain(program, room/2)
-	return plain(host, room-len(program)) + "/" + number + "/" + program
-})
-
-// plain is what is left of a text when all but printable ASCII is replaced.
-func plain(s string, most int) string {
-	s = strings.Map(func(r rune) rune {
-		if r <= ' ' || r >= 0x7f {
-			return '_'
-		}
-		return r
-	}, s)
-	return s[:min(len(s), most)]
 }

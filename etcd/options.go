@@ -13,6 +13,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
+	"github.com/distributed-go/distributed/internal/identity"
 	"github.com/distributed-go/distributed/locker"
 )
 
@@ -34,7 +35,7 @@ func WithName(name string) Option { return func(s *settings) { s.name = name } }
 
 // configure applies the options and checks them.
 func configure(opts []Option) (settings, error) {
-	s := settings{prefix: DefaultPrefix, name: defaultName()}
+	s := settings{prefix: DefaultPrefix, name: identity.Default()}
 	for _, o := range opts {
 		o(&s)
 	}
@@ -45,8 +46,8 @@ func configure(opts []Option) (settings, error) {
 	switch {
 	case len(s.prefix) > locker.MaxKey || !utf8.ValidString(s.prefix) || strings.ContainsFunc(s.prefix, bad):
 		return s, fmt.Errorf("%w: prefix %q: must be at most %d bytes of UTF-8 without white space or control characters", locker.ErrInvalid, s.prefix, locker.MaxKey)
-	case s.name == "" || s.name != plain(s.name, maxName):
-		return s, fmt.Errorf("%w: name %q: must be 1 to %d bytes of printable ASCII without spaces", locker.ErrInvalid, s.name, maxName)
+	case !identity.Fits(s.name):
+		return s, fmt.Errorf("%w: name %q: must be 1 to %d bytes of printable ASCII without spaces", locker.ErrInvalid, s.name, identity.MaxName)
 	}
 	return s, nil
 }
