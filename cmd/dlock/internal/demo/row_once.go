@@ -76,24 +76,29 @@ func have(ctx context.Context, workers []*Worker) error {
 	return nil
 }
 
+// together has n workers ask at the same time, and waits until all have it.
+func together(ctx context.Context, s *Stage, url, key string, n int, order string) error {
+	workers, err := s.Start(ctx, n, url, 0)
+	if err != nil {
+		return err
+	}
+	if err := gather(ctx, s, url, key, workers, order); err != nil {
+		return err
+	}
+	if err := open(s.File("go")); err != nil {
+		return err
+	}
+	return have(ctx, workers)
+}
+
 func playOnce(ctx context.Context, s *Stage) (v Verdict, err error) {
 	url, err := s.ServeLasting()
 	if err != nil {
 		return v, err
 	}
 	s.Done(url, "migrate")
-	workers, err := s.Start(ctx, onceWorkers, url, 0)
-	if err != nil {
-		return v, err
-	}
 	order := "once migrate " + s.File("go")
-	if err := gather(ctx, s, url, once.Prefix+"migrate", workers, order); err != nil {
-		return v, err
-	}
-	if err := open(s.File("go")); err != nil {
-		return v, err
-	}
-	if err := have(ctx, workers); err != nil {
+	if err := together(ctx, s, url, once.Prefix+"migrate", onceWorkers, order); err != nil {
 		return v, err
 	}
 	late, err := s.Start(ctx, 1, url, 0)

@@ -21,18 +21,8 @@ func playValue(ctx context.Context, s *Stage) (v Verdict, err error) {
 	if err != nil {
 		return v, err
 	}
-	workers, err := s.Start(ctx, valueWorkers, url, 0)
-	if err != nil {
-		return v, err
-	}
 	order := "value config " + s.File("go")
-	if err := gather(ctx, s, url, once.Prefix+"config", workers, order); err != nil {
-		return v, err
-	}
-	if err := open(s.File("go")); err != nil {
-		return v, err
-	}
-	if err := have(ctx, workers); err != nil {
+	if err := together(ctx, s, url, once.Prefix+"config", valueWorkers, order); err != nil {
 		return v, err
 	}
 	s.Crash()
