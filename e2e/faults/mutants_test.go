@@ -21,7 +21,7 @@ const (
 var slowClock = []edit{{"locker/clock.go", "time.Since(start) +", "time.Since(start)*991/1000 +"}}
 
 // backwards is a wall clock that runs backwards, over restarts too.
-var backwards = []edit{{"internal/datadir/dir.go", "o.Wall = time.Now\n", "o.Wall = func() time.Time { return time.Unix(0, 4e18-time.Now().UnixNano()) }\n"}}
+var backwards = []edit{{"internal/datadir/options.go", "o.Wall = time.Now\n", "o.Wall = func() time.Time { return time.Unix(0, 4e18-time.Now().UnixNano()) }\n"}}
 
 // claimsAll is a client that claims what it has just released. The server has to
 // refuse that.
