@@ -127,7 +127,7 @@ func (c *cell) do(ctx context.Context, run func(context.Context) ([]byte, error)
 		// Another may have its turn as soon as this one should end, and
 		// not when it cares to.
 		defer context.AfterFunc(work, leave)()
-		return run(work)
+		return run(withLease(work, l))
 	})
 }
 

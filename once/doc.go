@@ -29,7 +29,7 @@
 //
 // At most one run of a Once commits. A function may start more than once: after
 // its runner crashed, or lost its lease and does not know it yet. What it does
-// must stand that, or carry the fence of the lease (package guard).
+// must stand that, or carry the fence of its lease (LeaseOf, package guard).
 //
 // A mark lives on the lock server. One without a data directory forgets it in a
 // restart, so there Do refuses to run anything for ever (ErrVolatile), unless

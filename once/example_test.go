@@ -8,6 +8,7 @@ import (
 	"log"
 	"time"
 
+	"github.com/distributed-go/distributed/guard"
 	"github.com/distributed-go/distributed/locker"
 	"github.com/distributed-go/distributed/memory"
 	"github.com/distributed-go/distributed/once"
@@ -114,4 +115,26 @@ func ExampleOnce_Mark() {
 	// Output:
 	// true
 	// 24h0m0s true <nil>
+}
+
+// The function puts the fence of its lease beside what it writes. One that was paused
+// for so long that another one ran instead is refused.
+func ExampleLeaseOf() {
+	client := locker.New(memory.New())
+	defer client.Close()
+	ctx := context.Background()
+	var report guard.Memory // or a table of a database: package guard
+	daily := once.New(client, "report", once.WithExpiry(24*time.Hour))
+	err := daily.Do(ctx, func(ctx context.Context) error {
+		fence, err := guard.FenceOf(once.LeaseOf(ctx))
+		if err != nil {
+			return err
+		}
+		return guard.Write(ctx, &report, "report", fence, []byte("all is well"))
+	})
+	fmt.Println(err)
+	fmt.Println(once.LeaseOf(ctx) == nil)
+	// Output:
+	// <nil>
+	// true
 }

@@ -230,7 +230,7 @@ func (g *Group[T]) run(f *flight[T], l *locker.Lease) outcome[T] {
 	fence, _ := l.Fence()
 	r := newRecord(fence, time.Now())
 	abandoned := false
-	o := call(work, f.fn, func() { abandoned = g.returned(f, r) })
+	o := call(withLease(work, l), f.fn, func() { abandoned = g.returned(f, r) })
 	r.At = time.Now()
 	lostErr := l.Err()
 	if lostErr == nil && o.err != nil && errors.Is(context.Cause(work), locker.ErrLost) {

@@ -44,7 +44,8 @@ func New(c *locker.Client, key string, opts ...Option) *Once {
 // one runs. If f panics, or calls runtime.Goexit, its caller goes on with that and
 // the next one runs. If the lease is lost the error matches locker.ErrLost, the
 // mark is refused whatever f returns, and the next one runs, possibly at the same
-// time: at most one run is ever marked as done.
+// time: at most one run is ever marked as done. LeaseOf returns the lease, which has a
+// fence for what f writes.
 //
 // The mark is written when f has returned nil, also if ctx has ended meanwhile. The
 // error matches ErrInDoubt if the backend does not answer for as long as the lease

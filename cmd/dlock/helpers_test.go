@@ -112,6 +112,17 @@ func (p *tool) kill(sig syscall.Signal) {
 	}
 }
 
+// freeze stops the tool, and returns when it has stopped: on a busy machine some of
+// its threads run for a while after the signal was sent.
+func (p *tool) freeze() {
+	p.t.Helper()
+	p.kill(syscall.SIGSTOP)
+	var status syscall.WaitStatus
+	if _, err := syscall.Wait4(p.cmd.Process.Pid, &status, syscall.WUNTRACED, nil); err != nil || !status.Stopped() {
+		p.t.Fatalf("not stopped: %#x, %v", status, err)
+	}
+}
+
 // want fails unless the tool ends with this code, and returns its stderr.
 func (p *tool) want(code int) string {
 	p.t.Helper()

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"log/slog"
 	"os"
 	"os/signal"
 	"sync"
@@ -209,9 +208,6 @@ func (a *app) onceReported(ctx context.Context, o *onceOptions, key string, argv
 		return err
 	}
 	defer client.Close()
-	source := &leases{client: client}
-	seen := locker.New(source, locker.WithLogger(slog.New(slog.DiscardHandler)))
-	defer seen.Close()
 
 	// Signals end the wait, and then go to the command.
 	wait, cancel := context.WithCancelCause(ctx)
@@ -225,17 +221,17 @@ func (a *app) onceReported(ctx context.Context, o *onceOptions, key string, argv
 	}
 	defer over()
 	began := time.Now()
-	err = o.of(seen, key).Do(wait, func(work context.Context) error {
+	err = o.of(client, key).Do(wait, func(work context.Context) error {
 		over()
 		if wait.Err() != nil {
 			return context.Cause(wait)
 		}
-		lease := source.lease()
+		lease := once.LeaseOf(work)
 		report.Waited = time.Since(began).Seconds()
 		report.acquired(lease)
 		held := time.Now()
 		defer func() { report.Held = time.Since(held).Seconds() }()
-		return a.supervise(work, lease, argv, signals, &report.runReport)
+		return a.supervise(ctx, lease, argv, signals, &report.runReport) // it ends the command by the lease, not by work
 	})
 	report.Done = err == nil
 	if !report.Acquired {

@@ -66,7 +66,7 @@ func TestOnceWhenTheServerHangs(t *testing.T) {
 	url, srv := spawn(t)
 	p := start(t, toolEnv(), onceSh(url, `echo $$; while :; do sleep 0.02; done`, "--volatile", "--ttl", "2s", "key")...)
 	leader := p.line()
-	srv.kill(syscall.SIGSTOP)
+	srv.freeze()
 	if says := p.want(exitLost); !strings.Contains(says, "lock lost") {
 		t.Errorf("says %q", says)
 	}
@@ -82,7 +82,7 @@ func TestOnceInDoubt(t *testing.T) {
 	url, srv := spawn(t)
 	p := start(t, toolEnv(), onceSh(url, `echo ready; read line; exit 0`, "--volatile", "--json", "--ttl", "2s", "key")...)
 	p.expect("ready")
-	srv.kill(syscall.SIGSTOP)
+	srv.freeze()
 	fmt.Fprintln(p.stdin, "go on")
 	says := p.want(exitLost)
 	if !strings.Contains(says, "nobody knows whether") || !strings.Contains(says, `"done":false`) {

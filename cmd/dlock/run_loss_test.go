@@ -51,7 +51,7 @@ func TestRunWhenTheServerHangs(t *testing.T) {
 	// SIGTERM is due a second before the deadline: enough for a busy machine.
 	p := start(t, toolEnv(), runSh(url, `trap 'echo asked' TERM; echo $$; while :; do sleep 0.02; done`, "--ttl", "6s", "key")...)
 	leader := p.line()
-	srv.kill(syscall.SIGSTOP)
+	srv.freeze()
 	began := time.Now()
 	p.expect("asked")
 	asked := time.Since(began)
