@@ -3,6 +3,7 @@
 package servers
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -29,27 +30,50 @@ func Serve(c *proc.Child) error {
 	if err := c.Args(&kind); err != nil {
 		return err
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
 	switch kind {
 	case Echo:
-		s := echo.NewServer(ln)
-		defer s.Close()
+		return ServeEcho(c)
 	case Locks:
 		s, err := server.New(server.Config{MaxLocks: maxLocks, Logger: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			return err
 		}
-		served := make(chan error, 1)
-		go func() { served <- s.Serve(ln) }()
-		defer func() {
-			s.Close()
-			<-served
-		}()
-	default:
-		return fmt.Errorf("no kind of server is called %q", kind)
+		ln, err := listen()
+		if err != nil {
+			return err
+		}
+		return ServeLocks(c, s, ln, ln.Addr().String())
 	}
+	return fmt.Errorf("no kind of server is called %q", kind)
+}
+
+// ServeEcho is the role of a child that is an echo on a free port of this machine,
+// whose address it tells its parent, until the parent hangs up.
+func ServeEcho(c *proc.Child) error {
+	ln, err := listen()
+	if err != nil {
+		return err
+	}
+	s := echo.NewServer(ln)
+	defer s.Close()
 	return c.Serve(ln.Addr().String())
 }
+
+// ServeLocks serves as a child from a lock server until the parent hangs up, and
+// closes the server. Ready is what the parent is told first, such as the address;
+// clients that come before that have been let in. The error is why the child could
+// not be heard or the server stopped serving before its end; the parent's hanging up
+// is none.
+func ServeLocks(c *proc.Child, s *server.Server, ln net.Listener, ready any) error {
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(ln) }()
+	err := c.Serve(ready)
+	err = errors.Join(err, s.Close())
+	if stopped := <-served; !errors.Is(stopped, server.ErrServerClosed) {
+		err = errors.Join(err, stopped)
+	}
+	return err
+}
+
+// listen listens on a free port of this machine.
+func listen() (net.Listener, error) { return net.Listen("tcp", "127.0.0.1:0") }
