@@ -12,7 +12,9 @@ import (
 
 	"github.com/distributed-go/distributed"
 	"github.com/distributed-go/distributed/codec"
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/size"
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/locker"
 )
@@ -47,7 +49,7 @@ func TestMeasureIdleHold(t *testing.T) {
 			}
 		}
 	}
-	show(t, table)
+	campaign.Show(t, table)
 }
 
 // An idleHold is a lock that is held and not used.
@@ -75,7 +77,7 @@ func takeIdle(t *testing.T, s *lockServer) []*idleHold {
 			h := &idleHold{server: s, key: fmt.Sprintf("%s-%.0f", way, ttl.Seconds()), ttl: ttl, way: way}
 			var err error
 			h.lease, err = acquire(t, client, other, h.key, locker.WithTTL(ttl))
-			must(t, err)
+			assert.Sure(t, err)
 			h.since = time.Now()
 			holds = append(holds, h)
 		}
@@ -92,15 +94,15 @@ var ways = map[string]func(t *testing.T, c, other *distributed.Client, key strin
 	},
 	"after-a-wait": func(t *testing.T, c, other *distributed.Client, key string, opts ...locker.Option) (*distributed.Lease, error) {
 		first, err := other.Acquire(t.Context(), key)
-		must(t, err)
+		assert.Sure(t, err)
 		releaseLater(t, first)
 		return c.Acquire(t.Context(), key, opts...)
 	},
 	"by-ticket": func(t *testing.T, c, other *distributed.Client, key string, opts ...locker.Option) (*distributed.Lease, error) {
 		first, err := other.Acquire(t.Context(), key)
-		must(t, err)
+		assert.Sure(t, err)
 		ticket, err := c.Enqueue(t.Context(), key, opts...)
-		must(t, err)
+		assert.Sure(t, err)
 		releaseLater(t, first)
 		return ticket.Wait(t.Context())
 	},
@@ -143,7 +145,7 @@ func (h *idleHold) try(t *testing.T) string {
 	l, err := other.TryAcquire(t.Context(), h.key)
 	if err == nil {
 		t.Errorf("%s: a second client got it as well", h)
-		must(t, l.Release(t.Context()))
+		assert.Sure(t, l.Release(t.Context()))
 		return "GRANTED"
 	}
 	if !errors.Is(err, locker.ErrLocked) {
@@ -157,13 +159,13 @@ func (h *idleHold) try(t *testing.T) string {
 func (h *idleHold) renew(t *testing.T) string {
 	t.Helper()
 	conn, err := net.Dial("tcp", h.server.addr)
-	must(t, err)
+	assert.Sure(t, err)
 	defer conn.Close()
 	req := codec.Request{Command: codec.Renew, Key: []byte(h.key), Token: codec.Token(h.lease.Token()), TTL: h.ttl}
 	_, err = conn.Write(codec.AppendRequest(nil, &req))
-	must(t, err)
+	assert.Sure(t, err)
 	var a codec.Answer
-	must(t, codec.NewAnswerReader(conn).Read(&a))
+	assert.Sure(t, codec.NewAnswerReader(conn).Read(&a))
 	if a.Status != codec.OK || a.TTL < h.ttl-2*time.Second {
 		t.Errorf("%s: a renewal by token answered %v, %v", h, a.Status, a.TTL)
 	}

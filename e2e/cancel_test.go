@@ -12,7 +12,9 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/distributed-go/distributed"
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/size"
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/internal/proc"
 )
@@ -38,7 +40,7 @@ func TestMeasureCancel(t *testing.T) {
 	observer := open(t, s.url())
 	first := nextFence(t, observer)
 	_, _, err := busy(t.Context(), observer) // which has a connection of its own
-	must(t, err)
+	assert.Sure(t, err)
 	before := usage(t, s.Process, true)
 
 	n := cancels.Get() / cancellers
@@ -61,7 +63,7 @@ func TestMeasureCancel(t *testing.T) {
 	grants := int(nextFence(t, observer)-first) - 1
 
 	for _, p := range processes {
-		must(t, p.Call(t.Context(), "close", struct{}{}, nil))
+		assert.Sure(t, p.Call(t.Context(), "close", struct{}{}, nil))
 	}
 	eventually(t, settleTime, func() string {
 		if u := usage(t, s.Process, true); u.Goroutines > before.Goroutines || u.Files > before.Files {
@@ -75,7 +77,7 @@ func TestMeasureCancel(t *testing.T) {
 		"holders left", "waiters left", "s", "nothing left after ms")
 	inFlight := grants - r.Granted
 	table.Row("4 processes over TCP", r.Granted+r.Cancelled, r.Granted, r.Cancelled-inFlight, inFlight, holders, waiters, took.Seconds(), settled.Seconds()*1000)
-	show(t, table)
+	campaign.Show(t, table)
 }
 
 // TestBusySeesHoldersAndWaiters checks what the cancel test relies on.
@@ -83,7 +85,7 @@ func TestBusySeesHoldersAndWaiters(t *testing.T) {
 	s := startServer(t)
 	c, observer := open(t, s.url()), open(t, s.url())
 	l, err := c.Acquire(t.Context(), "key")
-	must(t, err)
+	assert.Sure(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	waited := make(chan error)
 	go func() {
@@ -106,7 +108,7 @@ func TestBusySeesHoldersAndWaiters(t *testing.T) {
 		t.Errorf("the cancelled acquisition: %v", err)
 	}
 	expect(1, 0)
-	must(t, l.Release(t.Context()))
+	assert.Sure(t, l.Release(t.Context()))
 	expect(0, 0)
 }
 
@@ -114,12 +116,12 @@ func TestBusySeesHoldersAndWaiters(t *testing.T) {
 func nextFence(t *testing.T, c *distributed.Client) uint64 {
 	t.Helper()
 	l, err := c.Acquire(t.Context(), "fence")
-	must(t, err)
+	assert.Sure(t, err)
 	f, ok := l.Fence()
 	if !ok {
 		t.Fatal("the server has no fences")
 	}
-	must(t, l.Release(context.WithoutCancel(t.Context())))
+	assert.Sure(t, l.Release(context.WithoutCancel(t.Context())))
 	return f
 }
 
@@ -130,7 +132,7 @@ func runCancellers(t *testing.T, processes []*proc.Process) cancelReport {
 	for i, p := range processes {
 		g.Go(func() error { return p.Call(ctx, "run", struct{}{}, &reports[i]) })
 	}
-	must(t, g.Wait())
+	assert.Sure(t, g.Wait())
 	sum := cancelReport{Errors: make(map[string]int)}
 	for _, r := range reports {
 		sum.add(r)

@@ -7,7 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/proxy"
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/locker"
 )
@@ -29,7 +31,7 @@ func TestMeasureCutAgain(t *testing.T) {
 	p := proxy.Start(t, s.addr)
 	c := open(t, "dflockd://"+p.Addr(), locker.WithTTL(againTTL))
 	l, err := c.Acquire(t.Context(), "key")
-	must(t, err)
+	assert.Sure(t, err)
 	var took figures.Sample
 	for i := range againCuts {
 		before := p.Counts().Connections
@@ -47,8 +49,8 @@ func TestMeasureCutAgain(t *testing.T) {
 			t.Fatalf("lost after %d cuts, of which the last took %.0f ms of a TTL of %v: %v", i+1, took[i], againTTL, err)
 		}
 	}
-	must(t, l.Release(t.Context()))
+	assert.Sure(t, l.Release(t.Context()))
 	table := figures.NewTable("cut again and again", "cuts", "TTL", "new connection after ms, median", "latest", "leases lost")
 	table.Row("50 ms after each return", againCuts, againTTL, took.Median(), took.Quantile(1), 0)
-	show(t, table)
+	campaign.Show(t, table)
 }

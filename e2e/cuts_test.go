@@ -5,22 +5,20 @@ package e2e
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/proxy"
 	"github.com/distributed-go/distributed/e2e/internal/size"
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/internal/figures"
 )
 
-var (
-	cuts     = size.New("cuts", 100, 1000, "rounds in which a connection is cut; at full size at least one for every byte and way to cut")
-	cutsSeed = flag.Uint64("cuts-seed", 0, "what the random parts of the cuts follow from; 0 is a new one each time")
-)
+var cuts = size.New("cuts", 100, 1000, "rounds in which a connection is cut; at full size at least one for every byte and way to cut")
 
 const (
 	// cutLanes is how many rounds go on at a time.
@@ -42,18 +40,9 @@ const (
 // all are served in their order, and nothing is left at the server.
 func TestMeasureCuts(t *testing.T) {
 	s := startServer(t)
-	seed := *cutsSeed
-	if seed == 0 {
-		seed = rand.Uint64()
-	}
-	defer func() {
-		if t.Failed() {
-			t.Logf("repeat with -cuts-seed %d", seed)
-		}
-	}()
 	began := time.Now()
 	ground := survey(t, s)
-	plans := ground.plans(rand.New(rand.NewPCG(seed, 0)), cuts.Get())
+	plans := ground.plans(campaign.Random(t), cuts.Get())
 	results := make([]cutResult, cutLanes)
 	lanes := make([]*cutLane, cutLanes)
 	var wg sync.WaitGroup
@@ -88,7 +77,7 @@ func TestMeasureCuts(t *testing.T) {
 	table.Row(sum.cuts(), fmt.Sprintf("%d, %d, %d", sum.by[proxy.FIN], sum.by[proxy.RST], sum.by[proxy.OneSided]),
 		fmt.Sprintf("%d, %d", ground.up, ground.down), fmt.Sprintf("%d, %d", ground.backUp, ground.backDown),
 		len(plans), sum.late, sum.holds, sum.unanswered, len(sum.errs), holders+waiters, time.Since(began).Seconds())
-	show(t, table)
+	campaign.Show(t, table)
 }
 
 // A cutGround is how many bytes go over in a round: all that can be cut.
@@ -101,12 +90,12 @@ type cutGround struct {
 func survey(t *testing.T, s *lockServer) (g cutGround) {
 	t.Helper()
 	l := newCutLane(t, s, "survey")
-	must(t, l.begin(t.Context()))
-	must(t, l.round(t.Context())) // so that numbers have as many digits as later
+	assert.Sure(t, l.begin(t.Context()))
+	assert.Sure(t, l.round(t.Context())) // so that numbers have as many digits as later
 	count := func(cuts ...proxy.Cut) (up, down int) {
 		before := l.proxy.Counts()
 		l.proxy.Arm(cuts...)
-		must(t, l.round(t.Context()))
+		assert.Sure(t, l.round(t.Context()))
 		l.proxy.Disarm()
 		after := l.proxy.Counts()
 		return int(after.Up - before.Up), int(after.Down - before.Down)
@@ -114,7 +103,7 @@ func survey(t *testing.T, s *lockServer) (g cutGround) {
 	g.up, g.down = count()
 	up, down := count(proxy.Cut{Direction: proxy.Up, After: int64(g.up / 2), How: proxy.RST})
 	g.backUp, g.backDown = up-g.up, down-g.down
-	must(t, l.end(t.Context()))
+	assert.Sure(t, l.end(t.Context()))
 	if g.up <= 0 || g.down <= 0 || g.backUp <= 0 || g.backDown <= 0 {
 		t.Fatalf("bytes of a round: %+v, want all above 0", g)
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed"
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/overlap"
 	"github.com/distributed-go/distributed/e2e/internal/proxy"
 	"github.com/distributed-go/distributed/e2e/internal/size"
@@ -91,7 +92,7 @@ func TestMeasureCutStorm(t *testing.T) {
 		"left at the server", "s")
 	table.Row(fmt.Sprintf("%d clients, %d goroutines each, %d keys", stormClients, stormTasks, stormKeys), stormClients*stormCuts.Get(), holds, storm.cancelled,
 		len(storm.problems), conflicts, holders+waiters, took.Seconds())
-	show(t, table)
+	campaign.Show(t, table)
 }
 
 // A cutStorm is clients that fight, and what they wrote down.

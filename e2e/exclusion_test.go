@@ -14,8 +14,10 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/overlap"
 	"github.com/distributed-go/distributed/e2e/internal/size"
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/internal/proc"
 )
@@ -37,13 +39,13 @@ const (
 // holders wrote down no two holds overlapped, and fences grew with every one.
 func TestMeasureExclusion(t *testing.T) {
 	e := &exclusion{t: t, server: startServer(t), dir: t.TempDir()}
-	must(t, os.WriteFile(filepath.Join(e.dir, counterFile), encodeCounter(0), 0o600))
+	assert.Sure(t, os.WriteFile(filepath.Join(e.dir, counterFile), encodeCounter(0), 0o600))
 	for range workers {
 		e.workers = append(e.workers, e.start())
 	}
 	n := increments.Get()
 	began := time.Now()
-	must(t, e.all("increment", n))
+	assert.Sure(t, e.all("increment", n))
 	took := time.Since(began)
 	want := uint64(n * workers * workerGoroutines)
 	exact := e.counter()
@@ -51,14 +53,14 @@ func TestMeasureExclusion(t *testing.T) {
 		t.Errorf("the counter is %d after %d increments", exact, want)
 	}
 
-	must(t, e.all("go", struct{}{}))
+	assert.Sure(t, e.all("go", struct{}{}))
 	for i := range kills.Get() {
 		e.killHolder()
 		if i%2 == 0 {
 			e.killAny()
 		}
 	}
-	must(t, e.all("stop", struct{}{}))
+	assert.Sure(t, e.all("stop", struct{}{}))
 	notes := e.notes()
 	slices.SortFunc(notes, func(a, b note) int { return int(a.Enter - b.Enter) })
 	problems := updatesLost(notes, e.counter())
@@ -73,7 +75,7 @@ func TestMeasureExclusion(t *testing.T) {
 		"holders killed", "others killed", "next holder after ms, median", "greatest")
 	table.Row(fmt.Sprintf("%d processes, %d goroutines each", workers, workerGoroutines), want, exact, float64(want)/took.Seconds(), len(notes),
 		len(problems), len(e.holders), e.others, handOver.Median(), handOver.Quantile(1))
-	show(t, table)
+	campaign.Show(t, table)
 }
 
 // An exclusion is the test under way.
@@ -108,7 +110,7 @@ func (e *exclusion) killHolder() {
 	i := rand.IntN(len(e.workers))
 	ctx, cancel := context.WithTimeout(e.t.Context(), 20*time.Second)
 	defer cancel()
-	must(e.t, e.workers[i].Call(ctx, "linger", struct{}{}, nil))
+	assert.Sure(e.t, e.workers[i].Call(ctx, "linger", struct{}{}, nil))
 	time.Sleep(rand.N(3 * time.Millisecond)) // real time: of a real process
 	e.holders = append(e.holders, monotonic())
 	e.replace(i)
@@ -126,15 +128,15 @@ func (e *exclusion) replace(i int) {
 	e.t.Helper()
 	e.workers[i].Kill()
 	e.workers[i] = e.start()
-	must(e.t, e.workers[i].Call(e.t.Context(), "go", struct{}{}, nil))
+	assert.Sure(e.t, e.workers[i].Call(e.t.Context(), "go", struct{}{}, nil))
 }
 
 func (e *exclusion) counter() uint64 {
 	e.t.Helper()
 	b, err := os.ReadFile(filepath.Join(e.dir, counterFile))
-	must(e.t, err)
+	assert.Sure(e.t, err)
 	n, err := decodeCounter(b)
-	must(e.t, err)
+	assert.Sure(e.t, err)
 	return n
 }
 
@@ -145,9 +147,9 @@ func (e *exclusion) notes() []note {
 	for i := range e.started {
 		name := fmt.Sprintf("worker%d", i+1)
 		b, err := os.ReadFile(filepath.Join(e.dir, name))
-		must(e.t, err)
+		assert.Sure(e.t, err)
 		notes, err := parseNotes(name, b)
-		must(e.t, err)
+		assert.Sure(e.t, err)
 		all = append(all, notes...)
 	}
 	return all

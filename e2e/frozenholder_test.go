@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed"
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/internal/proc"
@@ -71,7 +72,7 @@ func TestMeasureHolderFrozen(t *testing.T) {
 	}
 	table := figures.NewTable("holders stopped with SIGSTOP", "TTL", "stopped for", "lost", "still held", "Check nil after the next holder")
 	table.Row(len(all), frozenTTL, fmt.Sprintf("%v to %v", frozenTTL/2, 3*frozenTTL), lost, kept, overlapped)
-	show(t, table)
+	campaign.Show(t, table)
 }
 
 // A belief is what a holder says that it was told.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed"
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/internal/proc"
@@ -66,7 +67,7 @@ func TestMeasureKillHandOver(t *testing.T) {
 	if least := ms(unseenTTL / 3); late.Quantile(0) < least {
 		t.Errorf("a lease was handed over after %.0f ms: it was not its TTL that ended it", late.Quantile(0))
 	}
-	show(t, table)
+	campaign.Show(t, table)
 }
 
 func ms(d time.Duration) float64 { return d.Seconds() * 1000 }

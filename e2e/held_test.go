@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed"
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/size"
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/internal/proc"
 	"github.com/distributed-go/distributed/locker"
@@ -44,7 +46,7 @@ func TestMeasureHeld(t *testing.T) {
 	if n := heldMost.Get(); n > 0 {
 		measureHeld(t, table, "leases of Client.Acquire", n)
 	}
-	show(t, table)
+	campaign.Show(t, table)
 }
 
 // A heldReport is what a keeper says of what it holds.
@@ -60,7 +62,7 @@ func measureHeld(t *testing.T, table *figures.Table, what string, n int) {
 	k := proc.Start(t, "keeper", keeperArgs{URL: s.url(), TTL: heldTTL, Locks: n, Mutexes: what == "Mutexes"}, nil)
 	before := usage(t, s.Process, true)
 	var r heldReport
-	must(t, k.Call(t.Context(), "take", struct{}{}, &r))
+	assert.Sure(t, k.Call(t.Context(), "take", struct{}{}, &r))
 	during := usage(t, s.Process, true)
 
 	if holders, waiters, err := busy(t.Context(), observer); err != nil || holders != min(n, mostRows) || waiters != 0 {
@@ -73,7 +75,7 @@ func measureHeld(t *testing.T, table *figures.Table, what string, n int) {
 		t.Errorf("%d more goroutines for %d locks", grown, n)
 	}
 	var released time.Duration
-	must(t, k.Call(t.Context(), "release", struct{}{}, &released))
+	assert.Sure(t, k.Call(t.Context(), "release", struct{}{}, &released))
 	if holders, waiters, err := busy(t.Context(), observer); err != nil || holders != 0 || waiters != 0 {
 		t.Errorf("after the release the server reports %d holders and %d waiters, %v", holders, waiters, err)
 	}

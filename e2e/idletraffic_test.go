@@ -6,8 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/proxy"
 	"github.com/distributed-go/distributed/e2e/internal/size"
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/internal/proc"
 )
@@ -53,9 +55,9 @@ func TestMeasureIdleTraffic(t *testing.T) {
 	}
 	for _, k := range []*idleKeeper{few, many} {
 		var took time.Duration
-		must(t, k.Call(t.Context(), "release", struct{}{}, &took))
+		assert.Sure(t, k.Call(t.Context(), "release", struct{}{}, &took))
 	}
-	show(t, table)
+	campaign.Show(t, table)
 }
 
 // An idleKeeper is a process that holds locks over a connection whose bytes are
@@ -73,7 +75,7 @@ func holdThroughProxy(t *testing.T, s *lockServer, n int, ttl time.Duration) *id
 	k := &idleKeeper{proxy: proxy.Start(t, s.addr), locks: n}
 	k.Process = proc.Start(t, "keeper", keeperArgs{URL: "dflockd://" + k.proxy.Addr(), TTL: ttl, Locks: n, Prefix: k.proxy.Addr()}, nil)
 	var r heldReport
-	must(t, k.Call(t.Context(), "take", struct{}{}, &r))
+	assert.Sure(t, k.Call(t.Context(), "take", struct{}{}, &r))
 	k.before = k.proxy.Counts()
 	return k
 }

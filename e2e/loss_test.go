@@ -13,7 +13,9 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed"
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/size"
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/locker"
 )
@@ -55,7 +57,7 @@ func TestMeasureLossKilled(t *testing.T) {
 		}
 		table.Row(what, len(took), took.Median(), took.Quantile(0), took.Quantile(1))
 	}
-	show(t, table)
+	campaign.Show(t, table)
 }
 
 // killUnderHolder kills a server, starts it again if the client is in session
@@ -70,17 +72,17 @@ func killUnderHolder(t *testing.T, session bool) time.Duration {
 	}
 	c := open(t, url, locker.WithTTL(time.Minute))
 	lease, err := c.Acquire(t.Context(), "key")
-	must(t, err)
+	assert.Sure(t, err)
 	lost := lease.Lost()
 	// Real time: the kill is to fall anywhere into what the client does.
 	time.Sleep(rand.N(20 * time.Millisecond))
-	must(t, lease.Check())
+	assert.Sure(t, lease.Check())
 
 	began := time.Now()
-	must(t, s.Signal(syscall.SIGKILL))
+	assert.Sure(t, s.Signal(syscall.SIGKILL))
 	if session {
 		s.Kill()
-		must(t, lease.Check())
+		assert.Sure(t, lease.Check())
 		startServerAt(t, s.addr)
 		began = time.Now()
 	}
@@ -150,7 +152,7 @@ func TestMeasureLossByDeadline(t *testing.T) {
 		}
 		table.Row(g.what, g.ttl, len(after), after, late.Median(), late.Quantile(1), checked.Median(), checked.Quantile(1))
 	}
-	show(t, table)
+	campaign.Show(t, table)
 }
 
 // A frozenHold is a lease whose server stops answering.
@@ -172,7 +174,7 @@ func acquireToFreeze(t *testing.T, ttl time.Duration, url func(*lockServer) stri
 	s := startServer(t)
 	c := open(t, url(s), locker.WithTTL(ttl))
 	lease, err := c.Acquire(t.Context(), "key")
-	must(t, err)
+	assert.Sure(t, err)
 	return &frozenHold{server: s, lease: lease}
 }
 

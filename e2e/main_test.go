@@ -10,10 +10,9 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed"
-	"github.com/distributed-go/distributed/internal/echo"
-	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/internal/leaktest"
 	"github.com/distributed-go/distributed/internal/proc"
+	"github.com/distributed-go/distributed/internal/servers"
 	"github.com/distributed-go/distributed/internal/stocktest"
 	"github.com/distributed-go/distributed/locker"
 	"github.com/distributed-go/distributed/server"
@@ -23,7 +22,7 @@ func TestMain(m *testing.M) {
 	proc.Main(map[string]proc.Role{
 		"server":    serverRole,
 		"stock":     stockRole,
-		"echo":      echoRole,
+		"echo":      servers.ServeEcho,
 		"canceller": cancellerRole,
 		"believer":  believerRole,
 		"crowd":     crowdRole,
@@ -75,16 +74,7 @@ func serverRole(c *proc.Child) error {
 	if err != nil {
 		return err
 	}
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(ln) }()
-	if err := c.Serve(ln.Addr().String()); err != nil {
-		return err
-	}
-	if err := s.Close(); err != nil {
-		return err
-	}
-	<-served
-	return nil
+	return servers.ServeLocks(c, s, ln, ln.Addr().String())
 }
 
 func stockRole(c *proc.Child) error {
@@ -94,16 +84,6 @@ func stockRole(c *proc.Child) error {
 	}
 	s := stocktest.New(stocktest.Config{})
 	go s.Serve(ln)
-	defer s.Close()
-	return c.Serve(ln.Addr().String())
-}
-
-func echoRole(c *proc.Child) error {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	s := echo.NewServer(ln)
 	defer s.Close()
 	return c.Serve(ln.Addr().String())
 }
@@ -169,18 +149,4 @@ func eventually(t testing.TB, within time.Duration, f func() (problem string)) t
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
-}
-
-// must ends the test if there is an error.
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// show prints a table of figures.
-func show(t testing.TB, table *figures.Table) {
-	t.Helper()
-	t.Logf("\n\n%s\n", table)
 }

@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed"
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/size"
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/internal/echo"
 	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/internal/measure"
@@ -103,7 +105,7 @@ func echoes(t *testing.T, name string, goroutines int, how func([]measure.Pair) 
 	var addr string
 	p := proc.Start(t, "echo", nil, &addr)
 	c, err := echo.Dial(addr)
-	must(t, err)
+	assert.Sure(t, err)
 	t.Cleanup(c.Close)
 	pairs := make([]measure.Pair, goroutines)
 	for g := range pairs {
@@ -142,7 +144,7 @@ func (f fighter) Unlock(ctx context.Context) error { return f.m.UnlockContext(ct
 func inTurns(t *testing.T, rounds int, by func(*measure.Block) float64, cs ...*measure.Contestant) {
 	t.Helper()
 	machine, _ := proc.MachineCPU()
-	must(t, measure.InTurns(t.Context(), rounds, cs, nil))
+	assert.Sure(t, measure.InTurns(t.Context(), rounds, cs, nil))
 	if after, known := proc.MachineCPU(); known {
 		noise(t, cs, after.Sub(machine))
 	}
@@ -156,7 +158,7 @@ func inTurns(t *testing.T, rounds int, by func(*measure.Block) float64, cs ...*m
 		row[6] = figures.Number(client) + " + " + figures.Number(server)
 		table.Row(row...)
 	}
-	show(t, table)
+	campaign.Show(t, table)
 	if m := cs[2].Of(by).Over(cs[1].Of(by)).Median(); m < 0.95 || m > 1.05 {
 		t.Logf("the second copy of the echo is at %s of the first: differences of that size mean nothing here", figures.Number(m))
 	}

@@ -6,8 +6,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/proxy"
 	"github.com/distributed-go/distributed/e2e/internal/size"
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/internal/figures"
 )
 
@@ -28,7 +30,7 @@ func TestMeasureReturn(t *testing.T) {
 	for _, n := range sizes {
 		measureReturn(t, table, n)
 	}
-	show(t, table)
+	campaign.Show(t, table)
 }
 
 func measureReturn(t *testing.T, table *figures.Table, n int) {
@@ -40,14 +42,14 @@ func measureReturn(t *testing.T, table *figures.Table, n int) {
 		before := k.proxy.Counts()
 		k.proxy.Cut(proxy.How(i%2), 0)
 		began := time.Now()
-		must(t, k.Call(t.Context(), "probe", struct{}{}, nil))
+		assert.Sure(t, k.Call(t.Context(), "probe", struct{}{}, nil))
 		took = append(took, ms(time.Since(began)))
-		must(t, k.Call(t.Context(), "check", struct{}{}, nil))
+		assert.Sure(t, k.Call(t.Context(), "check", struct{}{}, nil))
 		after := k.proxy.Counts()
 		up = append(up, float64(after.Up-before.Up)/float64(n))
 		down = append(down, float64(after.Down-before.Down)/float64(n))
 	}
 	var released time.Duration
-	must(t, k.Call(t.Context(), "release", struct{}{}, &released))
+	assert.Sure(t, k.Call(t.Context(), "release", struct{}{}, &released))
 	table.Row(n, returns.Get(), took.Median(), took.Quantile(1), up.Median(), down.Median(), 0)
 }

@@ -12,8 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/proxy"
 	"github.com/distributed-go/distributed/e2e/internal/size"
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/locker"
 )
@@ -68,7 +70,7 @@ func TestMeasureSilence(t *testing.T) {
 		}
 		table.Row(what, len(all), silentTTL, took.Median(), took.Quantile(1), lost, places)
 	}
-	show(t, table)
+	campaign.Show(t, table)
 }
 
 // A silence is a lane with a server of its own.
@@ -165,7 +167,7 @@ func TestMeasureCutHello(t *testing.T) {
 		}
 		return ""
 	})
-	show(t, table)
+	campaign.Show(t, table)
 }
 
 // helloBytes counts what goes over before the first answer to a request.
@@ -174,9 +176,9 @@ func helloBytes(t *testing.T, s *lockServer) (up, down int) {
 	p := proxy.Start(t, s.addr)
 	c := open(t, "dflockd://"+p.Addr(), locker.WithTTL(cutTTL))
 	l, err := c.Acquire(t.Context(), "hello")
-	must(t, err)
+	assert.Sure(t, err)
 	counts := p.Counts()
-	must(t, l.Release(t.Context()))
+	assert.Sure(t, l.Release(t.Context()))
 	return int(counts.Up), int(counts.Down)
 }
 

@@ -13,7 +13,9 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed"
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/size"
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/internal/proc"
 	"github.com/distributed-go/distributed/locker"
@@ -33,9 +35,9 @@ func TestMeasureWaiters(t *testing.T) {
 		n := waits.Get()
 		p := proc.Start(t, "crowd", crowdArgs{URL: s.url(), Waits: n}, nil)
 		var r crowdReport
-		must(t, p.Call(t.Context(), "run", cancelled, &r))
+		assert.Sure(t, p.Call(t.Context(), "run", cancelled, &r))
 		holders, left, err := busy(t.Context(), observer)
-		must(t, err)
+		assert.Sure(t, err)
 		for _, problem := range r.Problems {
 			t.Error(problem)
 		}
@@ -56,7 +58,7 @@ func TestMeasureWaiters(t *testing.T) {
 		table.Row(what, n, r.Cancelled, r.During.Sockets, beside, r.Queueing.Seconds(), r.Cancelling.Seconds(), r.Serving.Seconds(),
 			float64(n-r.Cancelled)/r.Serving.Seconds(), r.OutOfOrder, holders+left)
 	}
-	show(t, table)
+	campaign.Show(t, table)
 }
 
 type crowdArgs struct {

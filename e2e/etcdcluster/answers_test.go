@@ -7,8 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/e2e/internal/witness"
+	"github.com/distributed-go/distributed/internal/assert"
 )
 
 var answerRounds = size.New("answer-rounds", 3, 60, "times that connections break with answers on their way")
@@ -20,7 +22,7 @@ func TestLostAnswers(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	hosts, err := r.gatesOfSlowClients(slowAnswers)
-	must(t, err)
+	assert.Sure(t, err)
 	var lanes []laneArgs
 	for i := range 6 {
 		lanes = append(lanes, laneArgs{Kind: locks, Key: fmt.Sprint("answer-", i), HoldMax: 50 * time.Millisecond, Pause: 300 * time.Millisecond})
@@ -37,7 +39,7 @@ func TestLostAnswers(t *testing.T) {
 	}
 	r.granted(keysOf(lanes), witness.Monotonic())
 	r.end()
-	report(t, r.found)
+	campaign.Report(t, r.found)
 }
 
 // gatesOfSlowClients opens gates of their own for clients, and returns where.

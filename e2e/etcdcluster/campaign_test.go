@@ -14,8 +14,10 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/internal/figures"
 
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/e2e/internal/witness"
 )
@@ -73,7 +75,7 @@ func TestCluster(t *testing.T) {
 	s.run(time.Duration(seconds.Get()) * time.Second)
 	records, holds := s.end()
 	s.found = append(s.found, grantsWithout(s.windows, records)...)
-	show(t, unavailability(s.windows, records))
+	campaign.Show(t, unavailability(s.windows, records))
 	under, faults := time.Duration(0), 0
 	for _, w := range s.windows {
 		if w.kind != quiet {
@@ -84,8 +86,8 @@ func TestCluster(t *testing.T) {
 	writes, _ := s.store.Result()
 	table := figures.NewTable("faults", "s under them", "holds", "lost", "waits given up", "releases not confirmed", "writes", "stale, refused by the guard", "stale, accepted", "stale, taken without", "violations")
 	table.Row(faults, under.Seconds(), holds, s.sum.Lost, s.sum.GivenUp, s.sum.Unsure, writes.Writes, writes.StaleRefused, writes.StaleAccepted, writes.StaleTaken, len(s.found))
-	show(t, table)
-	report(t, s.found)
+	campaign.Show(t, table)
+	campaign.Report(t, s.found)
 	s.keepRecords(audit())
 }
 
@@ -100,7 +102,7 @@ func (s *schedule) listen() (heard func() []byte) {
 		endpoints = append(endpoints, "http://"+a.ListenClients)
 	}
 	c, err := clientv3.New(clientv3.Config{Endpoints: endpoints, Logger: zap.NewNop(), DialKeepAliveTime: time.Second, DialKeepAliveTimeout: time.Second})
-	must(s.t, err)
+	assert.Sure(s.t, err)
 	var all []byte
 	done := make(chan struct{})
 	go func() {
@@ -130,14 +132,14 @@ func (s *schedule) keepRecords(heard []byte) {
 		return
 	}
 	b, err := os.ReadFile(s.follower.Path())
-	must(s.t, err)
+	assert.Sure(s.t, err)
 	for _, w := range s.windows {
 		b = fmt.Appendf(b, "fault %s: %s: from %d to %d, all served %d, no quorum from %d to %d\n", w.kind, w.note, w.from, w.to, w.end, w.without, w.again)
 	}
 	b = fmt.Appendf(append(b, heard...), "%s\n", strings.Join(s.sum.Losses, "\n"))
 	f, err := os.CreateTemp(*keep, "records")
-	must(s.t, err)
+	assert.Sure(s.t, err)
 	_, err = f.Write(b)
-	must(s.t, errors.Join(err, f.Close()))
+	assert.Sure(s.t, errors.Join(err, f.Close()))
 	s.t.Logf("what was written down is in %s", f.Name())
 }

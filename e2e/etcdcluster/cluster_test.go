@@ -17,6 +17,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/internal/proc"
 )
 
@@ -39,7 +40,7 @@ type cluster struct {
 func newCluster(t testing.TB, ctx context.Context) *cluster {
 	t.Helper()
 	c := &cluster{t: t, ctx: ctx, network: newNetwork(t)}
-	must(t, c.plan(t.TempDir()))
+	assert.Sure(t, c.plan(t.TempDir()))
 	t.Cleanup(func() { c.all(c.kill) })
 	c.all(func(i int) {
 		if err := c.start(i); err != nil {
@@ -49,7 +50,7 @@ func newCluster(t testing.TB, ctx context.Context) *cluster {
 	for i := range members {
 		var err error
 		c.admin[i], err = clientv3.New(clientv3.Config{Endpoints: []string{"http://" + c.args[i].ListenClients}, Logger: zap.NewNop(), DialTimeout: time.Second})
-		must(t, err)
+		assert.Sure(t, err)
 		t.Cleanup(func() { c.admin[i].Close() })
 	}
 	if _, err := c.leader(time.Minute); err != nil {

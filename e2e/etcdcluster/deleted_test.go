@@ -10,7 +10,9 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/witness"
+	"github.com/distributed-go/distributed/internal/assert"
 )
 
 // TestDeletedKeys deletes the keys of holders, as somebody with etcdctl would, or a
@@ -31,7 +33,7 @@ func TestDeletedKeys(t *testing.T) {
 	for i, l := range next {
 		had := r.follower.Holds()[holder.who(i)]
 		since := witness.Monotonic()
-		must(t, r.deleteFirst(l.Key))
+		assert.Sure(t, r.deleteFirst(l.Key))
 		r.granted([]string{l.Key}, since)
 		r.goneBy(holder.who(i), had, since)
 	}
@@ -39,7 +41,7 @@ func TestDeletedKeys(t *testing.T) {
 		r.fail("revoked", "a hold whose key was not deleted was lost")
 	}
 	r.rest() // two have believed at the same time: there is no way to prevent it
-	report(t, r.found)
+	campaign.Report(t, r.found)
 }
 
 // deleteFirst deletes the key of who holds a lock.

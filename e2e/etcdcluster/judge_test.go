@@ -10,6 +10,7 @@ import (
 
 	"github.com/distributed-go/distributed/internal/figures"
 
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/witness"
 )
 
@@ -18,7 +19,7 @@ type share struct{ weight, limit int64 }
 
 // judge judges what was written down. Keys that holders share have a judge of
 // their own: what each lane takes is known from what it was told to do.
-func judge(records []witness.Record, shares map[string]share) (holds int, found []witness.Violation) {
+func judge(records []witness.Record, shares map[string]share) (holds int, found []campaign.Violation) {
 	var alone, shared []witness.Record
 	for _, r := range records {
 		if shares[r.Who].limit == 1 {
@@ -33,7 +34,7 @@ func judge(records []witness.Record, shares map[string]share) (holds int, found 
 	_, found = witness.Judge(alone)
 	all, err := witness.Intervals(shared)
 	if err != nil {
-		return holds, append(found, violation("records", "%v", err))
+		return holds, append(found, campaign.Violationf("records", "%v", err))
 	}
 	for _, key := range slices.Sorted(maps.Keys(all)) {
 		found = append(found, judgeShared(key, all[key], shares)...)
@@ -43,7 +44,7 @@ func judge(records []witness.Record, shares map[string]share) (holds int, found 
 
 // judgeShared looks for instants at which those who believed took more than there
 // is, and for fences that do not grow: only those have one who hold alone.
-func judgeShared(key string, holds []*witness.Interval, shares map[string]share) (found []witness.Violation) {
+func judgeShared(key string, holds []*witness.Interval, shares map[string]share) (found []campaign.Violation) {
 	type edge struct {
 		at     int64
 		weight int64
@@ -58,7 +59,7 @@ func judgeShared(key string, holds []*witness.Interval, shares map[string]share)
 			continue
 		}
 		if h.Fence <= fence {
-			found = append(found, violation("fence", "key %s: %s got %d at %d after %d", key, h.Who, h.Fence, h.At, fence))
+			found = append(found, campaign.Violationf("fence", "key %s: %s got %d at %d after %d", key, h.Who, h.Fence, h.At, fence))
 		}
 		fence = h.Fence
 	}
@@ -81,7 +82,7 @@ func judgeShared(key string, holds []*witness.Interval, shares map[string]share)
 				}
 			}
 			slices.Sort(others)
-			found = append(found, violation("overlap", "key %s: %s got %d at %d beside %v, and %d of %d are taken", key, e.hold.Who, e.weight, e.at, others, taken, limit))
+			found = append(found, campaign.Violationf("overlap", "key %s: %s got %d at %d beside %v, and %d of %d are taken", key, e.hold.Who, e.weight, e.at, others, taken, limit))
 		}
 	}
 	return found
@@ -161,11 +162,11 @@ func unavailability(windows []window, records []witness.Record) *figures.Table {
 const settling = 3 * time.Second
 
 // grantsWithout finds what was granted while there was no quorum.
-func grantsWithout(windows []window, records []witness.Record) (found []witness.Violation) {
+func grantsWithout(windows []window, records []witness.Record) (found []campaign.Violation) {
 	for _, w := range windows {
 		for _, r := range records {
 			if w.without > 0 && r.What == "enter" && r.At > w.without+int64(settling) && r.At < w.again {
-				found = append(found, violation("quorum", "key %s: granted to %s with fence %d, %v after the quorum was lost: %s", r.Key, r.Who, r.Fence, time.Duration(r.At-w.without), w.note))
+				found = append(found, campaign.Violationf("quorum", "key %s: granted to %s with fence %d, %v after the quorum was lost: %s", r.Key, r.Who, r.Fence, time.Duration(r.At-w.without), w.note))
 			}
 		}
 	}

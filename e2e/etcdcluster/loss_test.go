@@ -11,9 +11,11 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed"
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/locker"
 
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/e2e/internal/witness"
 )
@@ -47,11 +49,11 @@ func TestLoss(t *testing.T) {
 	l := &losing{rig: newRig(t), rows: make(map[string]*lossRow)}
 	for range lossRounds.Get() {
 		leader, err := l.cluster.leader(serving)
-		must(t, err)
+		assert.Sure(t, err)
 		l.round("leader stopped, who know it alone", []int{leader}, func() error { return l.cluster.freeze(leader) }, func() error { return l.cluster.thaw(leader) })
 		if size.Full() {
 			leader, err = l.cluster.leader(serving)
-			must(t, err)
+			assert.Sure(t, err)
 			l.round("leader stopped, who know all", nil, func() error { return l.cluster.freeze(leader) }, func() error { return l.cluster.thaw(leader) })
 		}
 		l.round("all members killed", nil, func() error { l.cluster.all(l.cluster.kill); return nil }, func() error {
@@ -69,8 +71,8 @@ func TestLoss(t *testing.T) {
 		r := l.rows[name]
 		table.Row(r.what, r.ttl, r.holds, r.kept, r.took.Median(), r.took.Quantile(1), r.late.Median(), r.late.Quantile(1), r.believed)
 	}
-	show(t, table)
-	report(t, l.found)
+	campaign.Show(t, table)
+	campaign.Report(t, l.found)
 }
 
 // A losing is that campaign.
@@ -110,7 +112,7 @@ func (l *losing) round(what string, some []int, fault, undo func() error) {
 		defer func() { _ = c.Close() }() // there may be nobody to give back to
 		for i := range lossHolds {
 			lease, err := c.Acquire(l.ctx, fmt.Sprintf("loss-%v-%d", ttl, i))
-			must(l.t, err)
+			assert.Sure(l.t, err)
 			all[ttl] = append(all[ttl], lease)
 		}
 	}
@@ -118,7 +120,7 @@ func (l *losing) round(what string, some []int, fault, undo func() error) {
 	var watching sync.WaitGroup
 	results := make(map[time.Duration][]lost)
 	longest := slices.Max(lossTTLs()) + slack
-	must(l.t, fault())
+	assert.Sure(l.t, fault())
 	happened := time.Now()
 	for ttl, leases := range all {
 		results[ttl] = make([]lost, len(leases))
@@ -127,18 +129,18 @@ func (l *losing) round(what string, some []int, fault, undo func() error) {
 		}
 	}
 	watching.Wait()
-	must(l.t, undo())
+	assert.Sure(l.t, undo())
 	for _, ttl := range lossTTLs() {
 		l.count(what, ttl, happened, results[ttl])
 	}
 	_, err := l.cluster.leader(serving)
-	must(l.t, err)
+	assert.Sure(l.t, err)
 	l.inherit(results)
 }
 
 func (l *losing) open(ttl time.Duration, some ...int) *distributed.Client {
 	c, err := distributed.Open(l.cluster.url(some...), locker.WithTTL(ttl), locker.WithLogger(slog.New(slog.DiscardHandler)))
-	must(l.t, err)
+	assert.Sure(l.t, err)
 	return c
 }
 
@@ -225,7 +227,7 @@ func (l *losing) count(what string, ttl time.Duration, happened time.Time, resul
 // before the last belief of who had them.
 func (l *losing) inherit(results map[time.Duration][]lost) {
 	c := l.open(clusterTTL)
-	defer func() { must(l.t, c.Close()) }()
+	defer func() { assert.Sure(l.t, c.Close()) }()
 	var all sync.WaitGroup
 	var mu sync.Mutex
 	for _, lostOnes := range results {

@@ -7,7 +7,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/witness"
+	"github.com/distributed-go/distributed/internal/assert"
 )
 
 // TestMissedDeletions cuts a process off that waits, releases what it waits for,
@@ -17,7 +19,7 @@ func TestMissedDeletions(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	hosts, err := r.gatesOfSlowClients(0)
-	must(t, err)
+	assert.Sure(t, err)
 	const long = 20 * time.Second // a lease that outlives the cut
 	var waits, holds []laneArgs
 	for i := range 4 {
@@ -34,7 +36,7 @@ func TestMissedDeletions(t *testing.T) {
 		r.cluster.network.cut(slowClients, i, broken)
 	}
 	rest := workerReport{}
-	must(t, holder.Call(r.ctx, "rest", serving, &rest))
+	assert.Sure(t, holder.Call(r.ctx, "rest", serving, &rest))
 	for range 2 {
 		pause(r.ctx, 100*time.Millisecond)
 		r.cluster.compact()
@@ -48,7 +50,7 @@ func TestMissedDeletions(t *testing.T) {
 		waiter.Kill() // it would not come to rest
 	}
 	_, _ = r.end()
-	report(t, r.found)
+	campaign.Report(t, r.found)
 }
 
 // waits waits until there are so many keys in etcd: of holders, and of who waits.

@@ -13,8 +13,10 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/internal/figures"
 
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/e2e/internal/witness"
 )
@@ -41,21 +43,21 @@ func TestStoppedLeader(t *testing.T) {
 	s.granted(s.keys, 0)
 	for range revocations.Get() {
 		leader, err := r.cluster.leader(serving)
-		must(t, err)
-		must(t, r.cluster.freeze(leader))
+		assert.Sure(t, err)
+		assert.Sure(t, r.cluster.freeze(leader))
 		pause(r.ctx, r.between(clusterTTL+2*time.Second, 2*clusterTTL+2*time.Second))
-		must(t, r.cluster.thaw(leader))
+		assert.Sure(t, r.cluster.thaw(leader))
 		_, err = r.cluster.leader(serving)
-		must(t, err)
+		assert.Sure(t, err)
 		pause(r.ctx, clusterTTL)
 	}
 	r.rest()
 	r.each("close", func(*player, workerReport) {}, struct{}{})
 	r.killAll()
 	records, err := r.follower.End()
-	must(t, err)
+	assert.Sure(t, err)
 	all, err := witness.Intervals(records)
-	must(t, err)
+	assert.Sure(t, err)
 	late, holders := figures.Sample{}, 0
 	at := deleted()
 	for _, key := range s.keys {
@@ -71,8 +73,8 @@ func TestStoppedLeader(t *testing.T) {
 	}
 	table := figures.NewTable("leaders stopped for longer than the TTL", "TTL", "holds", "believed in after their key was deleted", "ms, median", "greatest")
 	table.Row(revocations.Get(), clusterTTL, holders, len(late), late.Median(), late.Quantile(1))
-	show(t, table)
-	report(t, r.found)
+	campaign.Show(t, table)
+	campaign.Report(t, r.found)
 }
 
 // hearDeletions listens for the deletions of keys, and returns when that of each
@@ -85,7 +87,7 @@ func (r *rig) hearDeletions() func() map[uint64]int64 {
 	var running sync.WaitGroup
 	for _, a := range r.cluster.args { // a member that is stopped tells late
 		c, err := clientv3.New(clientv3.Config{Endpoints: []string{"http://" + a.ListenClients}, Logger: zap.NewNop()})
-		must(r.t, err)
+		assert.Sure(r.t, err)
 		running.Go(func() {
 			defer c.Close()
 			for w := range c.Watch(ctx, prefix+"/l/", clientv3.WithPrefix(), clientv3.WithPrevKV(), clientv3.WithFilterPut()) {

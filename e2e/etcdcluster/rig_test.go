@@ -11,8 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/internal/proc"
 
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/witness"
 )
 
@@ -29,7 +31,7 @@ type rig struct {
 	workers []*player // that were not killed
 	started int
 	shares  map[string]share // of each lane, by who it is
-	found   []witness.Violation
+	found   []campaign.Violation
 	sum     workerReport // of all that have ended
 }
 
@@ -47,7 +49,7 @@ func newRig(t *testing.T) *rig {
 	ctx, cancel := context.WithTimeout(t.Context(), *limit)
 	t.Cleanup(cancel)
 	r := &rig{
-		t: t, ctx: ctx, random: newRandom(t), shares: make(map[string]share),
+		t: t, ctx: ctx, random: campaign.Random(t), shares: make(map[string]share),
 		follower: witness.Follow(t, filepath.Join(t.TempDir(), "records")), store: witness.StartStore(t),
 	}
 	r.cluster = newCluster(t, ctx)
@@ -83,7 +85,7 @@ func (r *rig) start(args workerArgs) (*player, error) {
 func (r *rig) mustStart(args workerArgs) *player {
 	r.t.Helper()
 	p, err := r.start(args)
-	must(r.t, err)
+	assert.Sure(r.t, err)
 	return p
 }
 
@@ -99,12 +101,12 @@ func (r *rig) killAll() {
 
 // fail keeps a violation for the end.
 func (r *rig) fail(kind, format string, args ...any) {
-	r.found = append(r.found, violation(kind, format, args...))
+	r.found = append(r.found, campaign.Violationf(kind, format, args...))
 }
 
 // between returns a random time.
 func (r *rig) between(least, most time.Duration) time.Duration {
-	return least + time.Duration(r.random.Int64N(int64(most-least)))
+	return campaign.Between(r.random, least, most)
 }
 
 // serving is how long whoever waits may have to wait, and what is left may stay,

@@ -7,8 +7,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/internal/figures"
 
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/e2e/internal/witness"
 )
@@ -30,7 +32,7 @@ func TestSlowAnswers(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	hosts, err := r.gatesOfSlowClients(slowAnswers)
-	must(t, err)
+	assert.Sure(t, err)
 	var far, near []laneArgs
 	for i := range slowKeys {
 		key := fmt.Sprint("slow-", i)
@@ -57,8 +59,8 @@ func TestSlowAnswers(t *testing.T) {
 	_, holds := r.end()
 	table := figures.NewTable("answers later by", "TTL", "holds cut off", "holds", "lost", "violations")
 	table.Row(slowAnswers, slowTTL, slowRounds.Get()*slowKeys, holds, r.sum.Lost, len(r.found))
-	show(t, table)
-	report(t, r.found)
+	campaign.Show(t, table)
+	campaign.Report(t, r.found)
 }
 
 // held waits until all lanes of a worker hold.

@@ -17,6 +17,7 @@ import (
 	"github.com/distributed-go/distributed/locker"
 	"github.com/distributed-go/distributed/mutex"
 
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/witness"
 )
 
@@ -325,8 +326,5 @@ func past(lease *distributed.Lease, at time.Time) bool {
 
 // between returns a random time.
 func (l *lane) between(least, most time.Duration) time.Duration {
-	if most <= least {
-		return least
-	}
-	return least + time.Duration(l.random.Int64N(int64(most-least)))
+	return campaign.Between(l.random, least, most)
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/proxy"
 	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/internal/figures"
@@ -58,10 +59,10 @@ func TestGiveUp(t *testing.T) {
 			v := g.judge(cancelPatience)
 			found = append(found, v.found...)
 			table.Row(c.name, sum.Entered, sum.GivenUp, g.cuts, len(found)-len(v.found), len(found))
-			report(t, found)
+			campaign.Report(t, found)
 		})
 	}
-	show(t, table)
+	campaign.Show(t, table)
 }
 
 // A givingUp is one such campaign.
@@ -124,18 +125,18 @@ func (r *rig) sum(call string, players []*player) (sum workerReport) {
 
 // heldBy returns what the server still says is held or waited for, when the
 // clients have given everything back.
-func (r *rig) heldBy(patience time.Duration) []violation {
+func (r *rig) heldBy(patience time.Duration) []campaign.Violation {
 	observer := open(r.t, urlOf(r.server.Addr, true), cancelTTL)
 	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) { // real time: the server goes on
 		held, err := observer.Inspect(r.ctx)
-		var found []violation
+		var found []campaign.Violation
 		for _, k := range held.Keys {
 			if k.Holders+k.Waiters > 0 && !strings.HasPrefix(k.Key, anchor) {
-				found = append(found, violation{Kind: "leak", Detail: fmt.Sprintf("%d holders and %d waiters of %s, %v after all was given back", k.Holders, k.Waiters, k.Key, patience)})
+				found = append(found, campaign.Violationf("leak", "%d holders and %d waiters of %s, %v after all was given back", k.Holders, k.Waiters, k.Key, patience))
 			}
 		}
 		if err != nil {
-			found = append(found, violation{Kind: "leak", Detail: err.Error()})
+			found = append(found, campaign.Violation{Kind: "leak", Detail: err.Error()})
 		}
 		if len(found) == 0 || time.Now().After(deadline) {
 			return found

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/proxy"
 	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/internal/figures"
@@ -58,8 +59,8 @@ func TestCutClients(t *testing.T) {
 	table := figures.NewTable("disturbed at random", "TTL", "cut", "half-open", "held back", "killed", "holds", "writes", "stale, refused", "stale, accepted", "violations", "s")
 	table.Row("clients under load", cutTTL, c.cuts.Load(), c.deaf.Load(), c.delays.Load(), c.killed.Load(), v.count, v.writes.Writes, v.writes.StaleRefused,
 		v.writes.StaleAccepted, len(v.found), took.Seconds())
-	show(t, table)
-	report(t, v.found)
+	campaign.Show(t, table)
+	campaign.Report(t, v.found)
 }
 
 type cutting struct {

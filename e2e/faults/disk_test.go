@@ -12,8 +12,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/e2e/internal/witness"
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/internal/datadir"
 	"github.com/distributed-go/distributed/internal/figures"
 )
@@ -48,10 +50,10 @@ func TestFailingDisk(t *testing.T) {
 			f := &failingDisk{medium: c.medium(t)}
 			v := f.run(t)
 			table.Row(c.name, c.by, diskRounds.Get(), v.count, f.written, len(f.refused), f.unstarted, f.kept, f.excused, len(v.found))
-			report(t, v.found)
+			campaign.Report(t, v.found)
 		})
 	}
-	show(t, table)
+	campaign.Show(t, table)
 }
 
 // A failingDisk is the campaign on one medium.
@@ -63,7 +65,7 @@ type failingDisk struct {
 	refused         []string    // keys of long leases that the server did not grant
 	over            []longLease // released when that could not be written down
 	highest         uint64      // fence that was ever given
-	found           []violation
+	found           []campaign.Violation
 	written         int // long leases that a failing disk still took
 	unstarted, kept int
 }
@@ -85,7 +87,7 @@ func (f *failingDisk) run(t *testing.T) verdict {
 	f.live = f.hold(liveHolds.Get())
 	wants := f.fences(f.live)
 	for i := range diskRounds.Get() {
-		must(t, f.round(i))
+		assert.Sure(t, f.round(i))
 		got := f.fences(f.live)
 		f.kept += f.compare(wants, got)
 		wants = got
@@ -100,7 +102,7 @@ func (f *failingDisk) run(t *testing.T) verdict {
 }
 
 func (f *failingDisk) wrong(kind, format string, args ...any) {
-	f.found = append(f.found, violation{Kind: kind, Detail: fmt.Sprintf(format, args...)})
+	f.found = append(f.found, campaign.Violationf(kind, format, args...))
 }
 
 // round has the disk fail once.
@@ -309,7 +311,7 @@ func (f *failingDisk) still(w *wire) error {
 func ceilingOf(t *testing.T, dir string) uint64 {
 	t.Helper()
 	d, err := datadir.Open(dir, datadir.Options{MustExist: true})
-	must(t, err)
-	must(t, d.Close())
+	assert.Sure(t, err)
+	assert.Sure(t, d.Close())
 	return d.Found().Ceiling
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/e2e/internal/witness"
 	"github.com/distributed-go/distributed/internal/figures"
@@ -45,10 +46,10 @@ func TestKillHolders(t *testing.T) {
 			v, took := k.run()
 			table.Row(name, killTTL, len(k.deaths), killKeys.Get(), v.count-len(k.deaths), len(v.found), took.Median(), took.Quantile(0.99), took.Quantile(1),
 				float64(len(k.deaths))/time.Since(began).Seconds())
-			report(t, v.found)
+			campaign.Report(t, v.found)
 		})
 	}
-	show(t, table)
+	campaign.Show(t, table)
 }
 
 // A killing is one such campaign.

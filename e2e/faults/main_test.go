@@ -7,7 +7,6 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -19,11 +18,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/distributed-go/distributed"
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/e2e/internal/witness"
-	"github.com/distributed-go/distributed/internal/figures"
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/internal/leaktest"
 	"github.com/distributed-go/distributed/internal/proc"
+	"github.com/distributed-go/distributed/internal/servers"
 	"github.com/distributed-go/distributed/locker"
 	"github.com/distributed-go/distributed/server"
 )
@@ -36,11 +37,7 @@ func TestMain(m *testing.M) {
 	leaktest.Main(m)
 }
 
-var (
-	only  = flag.String("only", "", "run the mutants whose names this regular expression matches")
-	limit = flag.Duration("limit", 10*time.Minute, "when to give a campaign up")
-	seed  = flag.Uint64("seed", 0, "what everything random follows from, but for what the machine does; 0 is a new one each time")
-)
+var limit = flag.Duration("limit", 10*time.Minute, "when to give a campaign up")
 
 // noContext is for what nothing ends early.
 var noContext = context.Background()
@@ -60,22 +57,6 @@ func beside(t *testing.T) {
 func mostlyWaits(t *testing.T) {
 	t.Helper()
 	t.Parallel()
-}
-
-// newRandom returns the campaign's source of everything random, and says how to
-// repeat it when the test has failed.
-func newRandom(t *testing.T) *rand.Rand {
-	t.Helper()
-	n := *seed
-	if n == 0 {
-		n = rand.Uint64()
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("repeat with -run '%s' -seed %d", t.Name(), n)
-		}
-	})
-	return rand.New(rand.NewPCG(n, 0))
 }
 
 // serverArgs say how a server is to be.
@@ -109,7 +90,7 @@ type serverReady struct {
 func startServer(t *testing.T, addr string, c serverConfig) *lockServer {
 	t.Helper()
 	s, err := launchServer(t.Context(), "", addr, c)
-	must(t, err)
+	assert.Sure(t, err)
 	t.Cleanup(func() { s.Kill() })
 	return s
 }
@@ -148,19 +129,10 @@ func serverRole(c *proc.Child) error {
 	if err != nil {
 		return err
 	}
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(ln) }()
 	c.Handle("status", proc.Handle(func(struct{}) (serverStatus, error) { return statusOf(s), nil }))
 	c.Handle("limit", proc.Handle(func(struct{}) (struct{}, error) { return struct{}{}, limitWrites() }))
 	ready.Addr, ready.Ready = ln.Addr().String(), witness.Monotonic()
-	if err := c.Serve(ready); err != nil {
-		return err
-	}
-	if err := s.Close(); err != nil {
-		return err
-	}
-	<-served
-	return nil
+	return servers.ServeLocks(c, s, ln, ready)
 }
 
 // A serverStatus is what a server says of itself: its state, and over HTTP.
@@ -203,7 +175,7 @@ func urlOf(addr string, proof bool) string {
 func open(t *testing.T, url string, ttl time.Duration) *distributed.Client {
 	t.Helper()
 	c, err := distributed.Open(url, locker.WithTTL(ttl), locker.WithLogger(slog.New(slog.DiscardHandler)))
-	must(t, err)
+	assert.Sure(t, err)
 	t.Cleanup(func() { _ = c.Close() }) // with the server gone there may be nothing to give back to
 	return c
 }
@@ -217,27 +189,9 @@ func keysOf(prefix string, n int) []string {
 	return keys
 }
 
-// report prints violations, a few of each kind in full: the list of planted
-// bugs reads these lines.
-func report(t *testing.T, found []violation) {
-	t.Helper()
-	const shown = 5
-	counts := make(map[string]int)
-	for _, v := range found {
-		if counts[v.Kind]++; counts[v.Kind] <= shown {
-			t.Error(v)
-		}
-	}
-	for kind, n := range counts {
-		if n > shown {
-			t.Errorf("violation %s: %d in all", kind, n)
-		}
-	}
-}
-
 // residue is what is left at a server when all clients are gone: it waits for a
 // while, but for less than leases last that just have to run out elsewhere.
-func residue(t *testing.T, s *lockServer, before proc.Usage, patience time.Duration) []violation {
+func residue(t *testing.T, s *lockServer, before proc.Usage, patience time.Duration) []campaign.Violation {
 	t.Helper()
 	observer := open(t, urlOf(s.Addr, true), time.Minute)
 	var problem string
@@ -249,7 +203,7 @@ func residue(t *testing.T, s *lockServer, before proc.Usage, patience time.Durat
 			break
 		}
 	}
-	return []violation{{Kind: "residue", Detail: fmt.Sprintf("%v after the end: %s", patience, problem)}}
+	return []campaign.Violation{campaign.Violationf("residue", "%v after the end: %s", patience, problem)}
 }
 
 // leftAt says what is left. The observer itself has a connection, and three
@@ -280,20 +234,6 @@ func leftAt(observer *distributed.Client, s *lockServer, before proc.Usage) stri
 func usage(t *testing.T, s *lockServer) proc.Usage {
 	t.Helper()
 	u, err := s.Usage(t.Context(), false)
-	must(t, err)
+	assert.Sure(t, err)
 	return u
-}
-
-// must ends the test if there is an error.
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
-// show prints a table of figures.
-func show(t *testing.T, table *figures.Table) {
-	t.Helper()
-	t.Logf("\n\n%s\n", table)
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/distributed-go/distributed/e2e/internal/planting"
+	"github.com/distributed-go/distributed/internal/assert"
 )
 
 // failingSyncs makes the syncs of a data directory fail while there is a file of a
@@ -43,7 +44,7 @@ type medium struct {
 func inPlanted(t *testing.T) {
 	t.Helper()
 	binary, err := planting.Plant(planting.Root(t), t.TempDir(), failingSyncs)
-	must(t, err)
+	assert.Sure(t, err)
 	out, err := exec.CommandContext(t.Context(), binary, "-planted", "-test.v", "-disk-rounds", fmt.Sprint(diskRounds.Get()),
 		"-test.run", "^"+strings.ReplaceAll(t.Name(), "/", "$/^")+"$").CombinedOutput()
 	if err != nil {
@@ -89,8 +90,8 @@ func loop(t *testing.T) medium {
 	below := mount(t, "-t", "tmpfs", "-o", "size=8m", "none")
 	image := filepath.Join(below, "image")
 	f, err := os.Create(image)
-	must(t, err)
-	must(t, errors.Join(f.Truncate(32<<20), f.Close()))
+	assert.Sure(t, err)
+	assert.Sure(t, errors.Join(f.Truncate(32<<20), f.Close()))
 	if out, err := exec.Command("mkfs.ext4", "-q", "-F", "-O", "^has_journal", image).CombinedOutput(); err != nil {
 		t.Skipf("this machine makes no ext4: %v: %s", err, out)
 	}

@@ -10,8 +10,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/e2e/internal/witness"
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/internal/figures"
 )
 
@@ -53,12 +55,12 @@ func TestPauseServer(t *testing.T) {
 				table.Row(name, pauseTTL, fmt.Sprintf("%v to %v", shortestPause, longestPause), len(p.stops), v.count, p.kept, p.renewals, len(p.lasted),
 					p.lasted.Median(), p.lasted.Quantile(1), p.served.Median(), p.served.Quantile(0.99), p.served.Quantile(1),
 					v.writes.StaleRefused, v.writes.StaleAccepted, len(v.found))
-				report(t, v.found)
+				campaign.Report(t, v.found)
 				t.Logf("%d leases were lost because this machine was slower than the TTL, not for a pause", p.excused)
 			})
 		}
 	})
-	show(t, table)
+	campaign.Show(t, table)
 }
 
 // A stop is a time during which the server was stopped for certain.
@@ -78,7 +80,7 @@ type pausing struct {
 	renewals       int            // that waited for the end of a pause
 	excused        int            // leases that ran out in the server's running time
 	lasted, served figures.Sample // in ms
-	found          []violation
+	found          []campaign.Violation
 }
 
 func newPausing(t *testing.T, c serverConfig) *pausing {
@@ -86,7 +88,7 @@ func newPausing(t *testing.T, c serverConfig) *pausing {
 	p := &pausing{rig: newRig(t, c), done: make(chan struct{})}
 	var err error
 	p.recorder, err = witness.OpenRecorder(p.follower.Path())
-	must(t, err)
+	assert.Sure(t, err)
 	t.Cleanup(func() { p.recorder.Close() })
 	for _, suffix := range []string{"", "&session=0"} {
 		args := workerArgs{
@@ -135,7 +137,7 @@ func (p *pausing) run() verdict {
 func (p *pausing) wrong(kind, format string, args ...any) {
 	p.tally.Lock()
 	defer p.tally.Unlock()
-	p.found = append(p.found, violation{Kind: kind, Detail: fmt.Sprintf(format, args...)})
+	p.found = append(p.found, campaign.Violationf(kind, format, args...))
 }
 
 // pause stops the server once, and sees that all goes on.
@@ -146,14 +148,14 @@ func (p *pausing) pause(n int) {
 		each(p.rig, keysOf("silent", pauseWires.Get()), func(key string) error { return p.silent(n, key) })
 	})
 	time.Sleep(p.between(0, pauseTTL*2/5)) // real time, as all of this: the server is another process
-	must(p.t, p.server.Freeze())
+	assert.Sure(p.t, p.server.Freeze())
 	from := witness.Monotonic()
 	time.Sleep(p.between(shortestPause, longestPause))
 	to := witness.Monotonic()
 	p.tally.Lock()
 	p.stops = append(p.stops, stop{from, to})
 	p.tally.Unlock()
-	must(p.t, p.server.Signal(syscall.SIGCONT))
+	assert.Sure(p.t, p.server.Signal(syscall.SIGCONT))
 	silent.Wait()
 	p.awaitFights(to)
 }

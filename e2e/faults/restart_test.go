@@ -11,8 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/e2e/internal/witness"
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/internal/figures"
 )
 
@@ -67,8 +69,8 @@ func TestKillServer(t *testing.T) {
 		"first grant of each free key after it ms, median", "p99", "greatest", "keys of the dead", "their next holder after ms, median", "greatest", "violations")
 	table.Row("grace as long as the TTL", restartTTL(), restarts.Get(), liveHolds.Get(), kept, r.excused, r.away.Median(), r.away.Quantile(1), early, after.Median(), after.Quantile(0.99), after.Quantile(1),
 		len(took), figures.Sample(took).Median(), figures.Sample(took).Quantile(1), len(v.found))
-	show(t, table)
-	report(t, v.found)
+	campaign.Show(t, table)
+	campaign.Report(t, v.found)
 }
 
 // TestKillServerWithoutDirectory kills servers that remember nothing: every
@@ -86,7 +88,7 @@ func TestKillServerWithoutDirectory(t *testing.T) {
 		told = append(told, r.told(held)...)
 	}
 	v := r.end(live)
-	var found []violation
+	var found []campaign.Violation
 	overlaps := 0
 	for _, x := range v.found {
 		if x.Kind == "overlap" || x.Kind == "history" {
@@ -99,8 +101,8 @@ func TestKillServerWithoutDirectory(t *testing.T) {
 		"overlaps until then", "stale writes refused", "accepted", "violations")
 	table.Row("nothing survives", restartTTL(), emptyRestarts.Get(), len(told), told.Median(), told.Quantile(0.99), told.Quantile(1), overlaps, v.writes.StaleRefused,
 		v.writes.StaleAccepted, len(found))
-	show(t, table)
-	report(t, found)
+	campaign.Show(t, table)
+	campaign.Report(t, found)
 }
 
 // TestDamagedDirectory flips a byte in the files of a directory. With one slot
@@ -117,17 +119,17 @@ func TestDamagedDirectory(t *testing.T) {
 		if len(damaged) == 2 {
 			if err == nil {
 				s.Kill()
-				report(t, []violation{{Kind: "damage", Detail: "a server started with both of its slots damaged"}})
+				t.Error(campaign.Violationf("damage", "a server started with both of its slots damaged"))
 			}
 			return
 		}
 		if err != nil {
-			report(t, []violation{{Kind: "damage", Detail: fmt.Sprintf("with %q damaged, and one slot whole, the server does not start: %v", damaged, err)}})
+			t.Error(campaign.Violationf("damage", "with %q damaged, and one slot whole, the server does not start: %v", damaged, err))
 			return
 		}
 		fence := grantOf(t, s)
 		if fence <= last {
-			report(t, []violation{{Kind: "damage", Detail: fmt.Sprintf("after %q was damaged the fence is %d, and was %d", damaged, fence, last)}})
+			t.Error(campaign.Violationf("damage", "after %q was damaged the fence is %d, and was %d", damaged, fence, last))
 		}
 		last = fence
 		s.Kill()
@@ -138,9 +140,9 @@ func TestDamagedDirectory(t *testing.T) {
 func flip(t *testing.T, path string) {
 	t.Helper()
 	b, err := os.ReadFile(path)
-	must(t, err)
+	assert.Sure(t, err)
 	b[len(b)*3/4] ^= 1
-	must(t, os.WriteFile(path, b, 0o600))
+	assert.Sure(t, os.WriteFile(path, b, 0o600))
 }
 
 // grantOf acquires and releases a key and returns its fence.
@@ -148,22 +150,22 @@ func grantOf(t *testing.T, s *lockServer) uint64 {
 	t.Helper()
 	c := open(t, urlOf(s.Addr, true), time.Second)
 	l, err := c.Acquire(t.Context(), "key")
-	must(t, err)
+	assert.Sure(t, err)
 	f, _ := l.Fence()
-	must(t, l.Release(t.Context()))
-	must(t, c.Close())
+	assert.Sure(t, l.Release(t.Context()))
+	assert.Sure(t, c.Close())
 	return f
 }
 
 // A restarting is a campaign whose server is killed.
 type restarting struct {
 	*rig
-	free    []string       // keys that probers acquire all the time
-	probers *player        // each lane has a key of its own
-	starts  []serverReady  // but for the first
-	away    figures.Sample // for how long there was no server, each time, in ms
-	lost    []violation    // holds that a restart has cost, but for
-	excused int            // those that it took too long for
+	free    []string             // keys that probers acquire all the time
+	probers *player              // each lane has a key of its own
+	starts  []serverReady        // but for the first
+	away    figures.Sample       // for how long there was no server, each time, in ms
+	lost    []campaign.Violation // holds that a restart has cost, but for
+	excused int                  // those that it took too long for
 }
 
 // revive starts the server again that was there until an instant.
@@ -187,7 +189,7 @@ func (r *restarting) compare(wants, got map[uint64]bool) (kept int) {
 		case away >= float64(restartTTL().Milliseconds())/2:
 			r.excused++
 		default:
-			r.lost = append(r.lost, violation{Kind: "kept", Detail: fmt.Sprintf("the hold with fence %d was lost by a restart, over which there was no server for %.0f ms", fence, away)})
+			r.lost = append(r.lost, campaign.Violationf("kept", "the hold with fence %d was lost by a restart, over which there was no server for %.0f ms", fence, away))
 		}
 	}
 	return kept
@@ -278,7 +280,7 @@ func (r *restarting) killBoth() []death {
 		at = r.kill(doomed)
 	}
 	if r.chance(0.5) { // what is sent now dies with the server
-		must(r.t, r.server.Freeze())
+		assert.Sure(r.t, r.server.Freeze())
 		time.Sleep(r.between(0, restartTTL()/20))
 	}
 	r.server.Kill()
@@ -298,20 +300,20 @@ func (r *restarting) graceEnds(s serverReady) int64 { return s.Began + int64(res
 // graces returns what was granted in a grace, and which free keys were not granted
 // after it; and for each of them and each start the time from the end of the grace
 // to the first grant, in ms.
-func (r *restarting) graces(v verdict) (found []violation, after figures.Sample) {
+func (r *restarting) graces(v verdict) (found []campaign.Violation, after figures.Sample) {
 	for _, s := range r.starts {
 		ends := r.graceEnds(s)
 		for _, key := range slices.Sorted(maps.Keys(v.holds)) {
 			for _, h := range v.holds[key] {
 				if h.At >= s.Ready+int64(lingering) && h.At < ends {
-					found = append(found, violation{Kind: "grace", Detail: fmt.Sprintf("key %s: fence %d was granted %v before the end of the grace", key, h.Fence, time.Duration(ends-h.At))})
+					found = append(found, campaign.Violationf("grace", "key %s: fence %d was granted %v before the end of the grace", key, h.Fence, time.Duration(ends-h.At)))
 				}
 			}
 		}
 		for _, key := range r.free {
 			i := slices.IndexFunc(v.holds[key], func(h *interval) bool { return h.At >= ends })
 			if i < 0 || v.holds[key][i].At > ends+int64(takeoverBound) {
-				found = append(found, violation{Kind: "takeover", Detail: fmt.Sprintf("key %s was not granted within %v of the end of a grace", key, takeoverBound)})
+				found = append(found, campaign.Violationf("takeover", "key %s was not granted within %v of the end of a grace", key, takeoverBound))
 				continue
 			}
 			if at := v.holds[key][i].At; at < ends+int64(restartTTL()) && slices.Contains(r.free[doomedKeys:], key) {

@@ -13,7 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/witness"
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/internal/proc"
 )
@@ -56,7 +58,7 @@ func newRigWithout(t *testing.T) *rig {
 	ctx, cancel := context.WithTimeout(t.Context(), *limit)
 	t.Cleanup(cancel)
 	r := &rig{
-		t: t, ctx: ctx, random: newRandom(t), spawning: make(chan struct{}, spawnAtOnce), workers: make(map[*proc.Process]bool),
+		t: t, ctx: ctx, random: campaign.Random(t), spawning: make(chan struct{}, spawnAtOnce), workers: make(map[*proc.Process]bool),
 		follower: witness.Follow(t, filepath.Join(t.TempDir(), "records")), store: witness.StartStore(t),
 	}
 	t.Cleanup(r.killAll)
@@ -122,7 +124,7 @@ func roleIn(space, role string) (*exec.Cmd, error) {
 func (r *rig) mustStart(args workerArgs) *player {
 	r.t.Helper()
 	p, err := r.start(args)
-	must(r.t, err)
+	assert.Sure(r.t, err)
 	return p
 }
 
@@ -152,7 +154,7 @@ func (r *rig) killAll() {
 func (r *rig) between(least, most time.Duration) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return least + time.Duration(r.random.Int64N(int64(most-least)))
+	return campaign.Between(r.random, least, most)
 }
 
 // fail keeps an error for the end.
@@ -235,7 +237,7 @@ type verdict struct {
 	holds  map[string][]*interval
 	count  int // of holds
 	writes witness.Counts
-	found  []violation
+	found  []campaign.Violation
 }
 
 // judge kills what is left, and judges what was written down and what is left
@@ -264,7 +266,7 @@ func (r *rig) judgeRecords() verdict {
 	v.writes = writes
 	v.found = append(v.found, stale...)
 	for _, err := range r.failed {
-		v.found = append(v.found, violation{Kind: "failure", Detail: err.Error()})
+		v.found = append(v.found, campaign.Violation{Kind: "failure", Detail: err.Error()})
 	}
 	return v
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/proxy"
 	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/internal/figures"
@@ -47,8 +48,8 @@ func TestSilenceHolders(t *testing.T) {
 	v := s.judge(*silenceTTL + 10*time.Second)
 	table := figures.NewTable("connections gone silent", "TTL", "one way takes", "holders cut off", "holds", "violations")
 	table.Row("half-open", *silenceTTL, "0 and "+slowNetwork.String(), s.rounds*len(lanes), v.count, len(v.found))
-	show(t, table)
-	report(t, v.found)
+	campaign.Show(t, table)
+	campaign.Report(t, v.found)
 }
 
 type silence struct {

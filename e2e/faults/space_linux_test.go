@@ -9,7 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/size"
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/internal/figures"
 )
 
@@ -36,7 +38,7 @@ func TestNamespaces(t *testing.T) {
 	r := newRigWithout(t)
 	var err error
 	r.server, err = launchServer(t.Context(), n.near, serverSpace+":0", serverConfig{})
-	must(t, err)
+	assert.Sure(t, err)
 	t.Cleanup(func() { r.server.Kill() })
 	args := workerArgs{
 		URL: urlOf(r.server.Addr, true), TTL: spaceTTL, Keys: keysOf("space", spaceKeys), Lanes: spaceLanes, Random: true,
@@ -45,14 +47,14 @@ func TestNamespaces(t *testing.T) {
 	var players []*player
 	for _, space := range []string{n.near, n.far, n.near, n.far} {
 		p, err := r.startIn(space, args)
-		must(t, err)
+		assert.Sure(t, err)
 		players = append(players, p)
 	}
 	// These hold on to keys of their own, so that it can be seen that packets
 	// are lost.
 	args.Keys, args.Random, args.HoldMin, args.HoldMax = keysOf("far", spaceLanes), false, 0, 0
 	far, err := r.startIn(n.far, args)
-	must(t, err)
+	assert.Sure(t, err)
 	players = append(players, far)
 	lost, ways := 0, [][2]bool{{true, true}, {true, false}, {false, true}}
 	if !size.Full() {
@@ -70,24 +72,24 @@ func TestNamespaces(t *testing.T) {
 		r.stop(p)
 	}
 	watcher, err := r.startIn(n.near, workerArgs{URL: args.URL, TTL: spaceTTL, Keys: args.Keys, Lanes: 1, Once: true})
-	must(t, err)
-	var found []violation
+	assert.Sure(t, err)
+	var found []campaign.Violation
 	busy := -1
 	for deadline := time.Now().Add(spaceTTL + 10*time.Second); busy != 0 && time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		must(t, watcher.Call(r.ctx, "busy", struct{}{}, &busy))
+		assert.Sure(t, watcher.Call(r.ctx, "busy", struct{}{}, &busy))
 		if r.kept(watcher) {
 			busy-- // its own hold, which has no end
 		}
 	}
 	if busy != 0 {
-		found = append(found, violation{Kind: "residue", Detail: fmt.Sprintf("%d holders and waiters are left", busy)})
+		found = append(found, campaign.Violationf("residue", "%d holders and waiters are left", busy))
 	}
 	v := r.judgeRecords()
 	v.found = append(v.found, found...)
 	table := figures.NewTable("network namespaces", "TTL", "dropped by", "for", "ways", "holds", "lost", "violations")
 	table.Row("two, joined by a veth pair", spaceTTL, n.how, 3*spaceTTL, []string{"both", "both, up, down"}[len(ways)/3], v.count, lost, len(v.found))
-	show(t, table)
-	report(t, v.found)
+	campaign.Show(t, table)
+	campaign.Report(t, v.found)
 	if lost == 0 {
 		t.Error("no lease was lost while packets were dropped: were they?")
 	}

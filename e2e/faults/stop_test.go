@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/e2e/internal/witness"
 	"github.com/distributed-go/distributed/internal/figures"
@@ -40,23 +41,23 @@ func TestStopHolders(t *testing.T) {
 			v.found = append(v.found, woken...)
 			table.Row(name, stopTTL, fmt.Sprintf("%v to %v", shortestStop, longestStop), held, len(s.frozen)-held, v.count, v.writes.Writes,
 				v.writes.StaleRefused, v.writes.StaleAccepted, v.writes.StaleTaken, len(v.found))
-			report(t, v.found)
+			campaign.Report(t, v.found)
 		})
 	}
-	show(t, table)
+	campaign.Show(t, table)
 }
 
 // woken counts the holders that were stopped, and finds those that believed when
 // they went on.
-func (s *stopping) woken(v verdict) (held int, found []violation) {
+func (s *stopping) woken(v verdict) (held int, found []campaign.Violation) {
 	for _, f := range s.frozen {
 		if f.held.Who == "" {
 			continue
 		}
 		held++
 		if last := lastBelief(v.holds[f.held.Key], f.held); last >= f.woke {
-			found = append(found, violation{Kind: "woken", Detail: fmt.Sprintf("key %s: %s was stopped for %v with a TTL of %v, and Check was nil %v after it went on",
-				f.held.Key, f.held.Who, time.Duration(f.woke-f.at), stopTTL, time.Duration(last-f.woke))})
+			found = append(found, campaign.Violationf("woken", "key %s: %s was stopped for %v with a TTL of %v, and Check was nil %v after it went on",
+				f.held.Key, f.held.Who, time.Duration(f.woke-f.at), stopTTL, time.Duration(last-f.woke)))
 		}
 	}
 	return held, found

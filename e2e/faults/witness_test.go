@@ -5,8 +5,7 @@ package faults
 import "github.com/distributed-go/distributed/e2e/internal/witness"
 
 type (
-	record    = witness.Record
-	interval  = witness.Interval
-	violation = witness.Violation
-	death     = witness.Death
+	record   = witness.Record
+	interval = witness.Interval
+	death    = witness.Death
 )

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed"
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/witness"
 	"github.com/distributed-go/distributed/internal/proc"
 	"github.com/distributed-go/distributed/locker"
@@ -239,10 +240,7 @@ func (l *lane) set(lease *distributed.Lease) {
 
 // between returns a random time.
 func (l *lane) between(least, most time.Duration) time.Duration {
-	if most <= least {
-		return least
-	}
-	return least + time.Duration(l.random.Int64N(int64(most-least)))
+	return campaign.Between(l.random, least, most)
 }
 
 func (l *lane) sleep(d time.Duration) {

@@ -10,6 +10,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/distributed-go/distributed/internal/assert"
 	"golang.org/x/sys/unix"
 )
 
@@ -54,13 +55,13 @@ func awaitAtLeast(c *atomic.Int64, n int64) {
 func TestArenaIsShared(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "arena")
 	a, closeA, err := openArena(path)
-	must(t, err)
+	assert.Sure(t, err)
 	b, closeB, err := openArena(path)
-	must(t, err)
+	assert.Sure(t, err)
 	a.released[9].Store(7)
 	if got := b.released[9].Load(); got != 7 {
 		t.Errorf("the other has %d, want 7", got)
 	}
-	must(t, closeA())
-	must(t, closeB())
+	assert.Sure(t, closeA())
+	assert.Sure(t, closeB())
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/internal/proc"
 	"github.com/distributed-go/distributed/once"
 )
@@ -53,7 +54,7 @@ func newFleet(t *testing.T, name string, n int, s *lockServer, ttl time.Duration
 		}
 	})
 	all.Wait()
-	must(t, errors.Join(errs...))
+	assert.Sure(t, errors.Join(errs...))
 	return f
 }
 

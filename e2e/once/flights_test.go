@@ -6,6 +6,8 @@ import (
 	"cmp"
 	"slices"
 	"testing"
+
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 )
 
 // A call is one call of a Group that had a result, or the error of a function.
@@ -41,7 +43,7 @@ func reached(calls []call, returned map[run]int64) map[run]int64 {
 // judgeCalls finds calls of one process whose result had reached it before they
 // began, or was older than one that had: runs of a key follow each other in the
 // order of their fences.
-func judgeCalls(calls []call, returned map[run]int64) (found []violation) {
+func judgeCalls(calls []call, returned map[run]int64) (found []campaign.Violation) {
 	type arrival struct {
 		at    int64
 		fence uint64 // the largest that had arrived by then
@@ -63,7 +65,7 @@ func judgeCalls(calls []call, returned map[run]int64) (found []violation) {
 			continue
 		}
 		if known := list[before-1]; c.fence <= known.fence {
-			found = append(found, violationf("old", "key %d: a call that began at %d got the result of fence %d, when that of %d had reached its process at %d at the latest",
+			found = append(found, campaign.Violationf("old", "key %d: a call that began at %d got the result of fence %d, when that of %d had reached its process at %d at the latest",
 				c.key, c.from, c.fence, known.fence, known.at))
 		}
 	}
@@ -78,14 +80,14 @@ type span struct{ First, Last int64 }
 // begun when its put was answered: the call that began first has asked the server
 // for all. Those that began later joined it, which they may while the result is on
 // its way; for how many results there were such is returned too.
-func judgeLanded(spans []map[run]span, landed map[run]int64) (joined int, found []violation) {
+func judgeLanded(spans []map[run]span, landed map[run]int64) (joined int, found []campaign.Violation) {
 	for i, of := range spans {
 		for r, s := range of {
 			at, ok := landed[r]
 			switch {
 			case !ok:
 			case s.First > at:
-				found = append(found, violationf("landed", "key %d: process %d got the result of fence %d, and its first call began %d ns after that had been put", r.Key, i, r.Fence, s.First-at))
+				found = append(found, campaign.Violationf("landed", "key %d: process %d got the result of fence %d, and its first call began %d ns after that had been put", r.Key, i, r.Fence, s.First-at))
 			case s.Last > at:
 				joined++
 			}

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/distributed-go/distributed/internal/assert"
 )
 
 // A gate stands between one process and the server. It reads what goes over it, as
@@ -81,7 +83,7 @@ type stop struct {
 func startGate(t *testing.T, target string) *gate {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	assert.Sure(t, err)
 	g := &gate{target: target, listener: ln, counts: make(map[string]int), links: make(map[*link]bool)}
 	g.running.Go(g.accept)
 	t.Cleanup(g.close)
@@ -321,20 +323,20 @@ func runOf(data string) string {
 // TestGate sends frames past rules, to a server that answers each with ok.
 func TestGate(t *testing.T) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	assert.Sure(t, err)
 	defer ln.Close()
 	g := startGate(t, ln.Addr().String())
 	release := make(chan struct{})
 	acted := make(chan struct{})
 	g.arm(&rule{what: "put", key: "k", forward: half, act: func(*gate) { close(acted) }, release: release})
 	client, err := net.Dial("tcp", g.addr())
-	must(t, err)
+	assert.Sure(t, err)
 	defer client.Close()
 	record := base64.StdEncoding.EncodeToString([]byte(`{"run":"R"}` + "\n{}"))
 	_, err = io.WriteString(client, "hello\n_\n1 me\n7 get\nk\n_\n8 put\nk\nt 0 "+record+"\n9 put\nk\nt 0 AAAA\n")
-	must(t, err)
+	assert.Sure(t, err)
 	server, err := ln.Accept()
-	must(t, err)
+	assert.Sure(t, err)
 	defer server.Close()
 	read := func(want string) {
 		t.Helper()
@@ -350,7 +352,7 @@ func TestGate(t *testing.T) {
 	read(put[len(put)/2:] + "9 put\nk\nt 0 AAAA\n")
 	answers := "ok 1 S\n7 value 41 3 " + record + "\n8 ok 42\n9 error\n"
 	_, err = io.WriteString(server, answers)
-	must(t, err)
+	assert.Sure(t, err)
 	b := make([]byte, len(answers))
 	if _, err := io.ReadFull(client, b); err != nil || string(b) != answers {
 		t.Fatalf("the client got %q, %v", b, err)

@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed"
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/size"
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/internal/proc"
 )
@@ -43,8 +45,8 @@ func newGroupCampaign(t *testing.T) *groupCampaign {
 	g := &groupCampaign{t: t, server: startServer(t, "")}
 	path := filepath.Join(t.TempDir(), "arena")
 	a, unmap, err := openArena(path)
-	must(t, err)
-	t.Cleanup(func() { must(t, unmap()) })
+	assert.Sure(t, err)
+	t.Cleanup(func() { assert.Sure(t, unmap()) })
 	g.arena = a
 	for i := range processes {
 		name := fmt.Sprintf("g%d", i)
@@ -62,7 +64,7 @@ func (g *groupCampaign) each(f func(i int, p *proc.Process) error) {
 		all.Go(func() { errs[i] = f(i, p) })
 	}
 	all.Wait()
-	must(g.t, errors.Join(errs...))
+	assert.Sure(g.t, errors.Join(errs...))
 }
 
 // A groupVerdict is what all processes say together.
@@ -70,7 +72,7 @@ type groupVerdict struct {
 	calls, strict, lost int
 	joined              int // results that processes had callers for which began after the put
 	longest             time.Duration
-	found               []violation
+	found               []campaign.Violation
 }
 
 func (g *groupCampaign) judge() groupVerdict {
@@ -93,7 +95,7 @@ func (g *groupCampaign) judge() groupVerdict {
 		v.lost += r.Lost
 		v.longest = max(v.longest, r.Longest)
 		for k := 0; k < len(r.Found); k += 2 {
-			v.found = append(v.found, violation{r.Found[k], r.Found[k+1]})
+			v.found = append(v.found, campaign.Violation{Kind: r.Found[k], Detail: r.Found[k+1]})
 		}
 		spans[i] = make(map[run]span)
 		for _, s := range r.Spans {
@@ -122,7 +124,7 @@ var groupHead = []string{"", "calls", "functions run", "results that were not to
 func (v groupVerdict) row(table *figures.Table, name string, runs int64, took time.Duration) {
 	old := 0
 	for _, f := range v.found {
-		if f.kind == "old" || f.kind == "landed" {
+		if f.Kind == "old" || f.Kind == "landed" {
 			old++
 		}
 	}
@@ -136,19 +138,19 @@ func (v groupVerdict) row(table *figures.Table, name string, runs int64, took ti
 func TestGroup(t *testing.T) {
 	g := newGroupCampaign(t)
 	table := figures.NewTable(groupHead...)
-	began, seed := time.Now(), newRandom(t).Uint64()
+	began, seed := time.Now(), campaign.Random(t).Uint64()
 	g.each(func(i int, p *proc.Process) error {
 		ctx, cancel := context.WithTimeout(t.Context(), 3*(*limit))
 		defer cancel()
 		err := p.Call(ctx, "storm", storm{Calls: stormCalls.Get(), Pause: 5 * time.Millisecond, Work: 2 * time.Millisecond, Fails: 0.1, Seed: seed + uint64(i)}, nil)
 		if err != nil {
-			return errors.New(violationf("stuck", "%v", err).String())
+			return errors.New(campaign.Violationf("stuck", "%v", err).String())
 		}
 		return nil
 	})
 	v, stormRuns := g.judge(), g.runs()
 	v.row(table, "at random instants", stormRuns, time.Since(began))
-	report(t, v.found)
+	campaign.Report(t, v.found)
 	if t.Failed() {
 		return // rounds may never end then
 	}
@@ -165,12 +167,12 @@ func TestGroup(t *testing.T) {
 		most = mostRuns
 	}
 	if each > most {
-		v.found = append(v.found, violationf("runs", "%.3f functions for each key of each round, at most %v", each, most))
+		v.found = append(v.found, campaign.Violationf("runs", "%.3f functions for each key of each round, at most %v", each, most))
 	}
 	v.row(table, fmt.Sprintf("%d rounds on %d keys", n, groupKeys), runs, time.Since(began))
-	show(t, table)
+	campaign.Show(t, table)
 	t.Logf("%.4f functions for each key of each round; %d leases lost", each, v.lost)
-	report(t, v.found)
+	campaign.Report(t, v.found)
 }
 
 // rounds leads the processes through rounds. The functions of a round return when
@@ -178,7 +180,7 @@ func TestGroup(t *testing.T) {
 func (g *groupCampaign) rounds(n int) {
 	g.t.Helper()
 	observer, err := distributed.Open("dflockd://" + g.server.args.Addr)
-	must(g.t, err)
+	assert.Sure(g.t, err)
 	defer observer.Close()
 	g.each(func(_ int, p *proc.Process) error { return p.Call(g.t.Context(), "rounds", n, nil) })
 	for round := range int64(n) {
@@ -186,13 +188,13 @@ func (g *groupCampaign) rounds(n int) {
 		g.arena.round.Store(round + 1)
 		for left := groupKeys; left > 0; {
 			if left, err = g.release(ctx, observer, round); err != nil {
-				report(g.t, []violation{{"stuck", fmt.Sprintf("round %d: not all came: %v", round, err)}})
+				g.t.Error(campaign.Violationf("stuck", "round %d: not all came: %v", round, err))
 				g.t.FailNow()
 			}
 		}
 		for g.arena.done.Load() < (round+1)*processes {
 			if ctx.Err() != nil {
-				report(g.t, []violation{{"stuck", fmt.Sprintf("round %d did not end", round)}})
+				g.t.Error(campaign.Violationf("stuck", "round %d did not end", round))
 				g.t.FailNow()
 			}
 			time.Sleep(50 * time.Microsecond) // real time: of other processes

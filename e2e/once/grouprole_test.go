@@ -251,7 +251,7 @@ func (g *grouper) report() groupReport {
 		r.Spans = append(r.Spans, spanOf{at, s})
 	}
 	for _, v := range judgeCalls(g.calls, g.returned) {
-		r.Found = append(r.Found, v.kind, v.text)
+		r.Found = append(r.Found, v.Kind, v.Detail)
 	}
 	for _, text := range g.other {
 		r.Found = append(r.Found, "failure", text)

@@ -14,7 +14,9 @@ import (
 	"time"
 
 	"github.com/distributed-go/distributed"
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/size"
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/internal/proc"
 	"github.com/distributed-go/distributed/locker"
@@ -162,12 +164,12 @@ func TestHandOut(t *testing.T) {
 		times := handouts.Get()
 		for what, want := range map[string]int{"put": 1, "put ok": 1, "join": n + 1, "join ok": 1, "join value": n, "r": 1} {
 			if counts[what] != want*times {
-				t.Error(violationf("frames", "%d times %q, want %d: %v", counts[what], what, want*times, counts))
+				t.Error(campaign.Violationf("frames", "%d times %q, want %d: %v", counts[what], what, want*times, counts))
 			}
 		}
 		table.Row(n, c.name, times, last.String(), middle.String(), counts["put"]/times, counts["join value"]/times, counts["join ok"]/times, counts["r"]/times)
 	}
-	show(t, table)
+	campaign.Show(t, table)
 }
 
 // A handOut is one process that runs the function, and a crowd that waits.
@@ -192,7 +194,7 @@ func newHandOut(t *testing.T, n int, gated bool) *handOut {
 	}
 	var err error
 	h.observer, err = distributed.Open("dflockd://" + s.args.Addr)
-	must(t, err)
+	assert.Sure(t, err)
 	t.Cleanup(func() { _ = h.observer.Close() }) // the server may be gone
 	h.leader = proc.Start(t, "crowd", crowdArgs{addr, 1}, nil)
 	for range crowdProcesses {
@@ -209,23 +211,23 @@ func (h *handOut) once(task crowdTask) (last, middle float64) {
 	defer cancel()
 	lead := task
 	lead.Go = filepath.Join(h.dir, task.Key)
-	must(h.t, h.leader.Call(ctx, "begin", lead, nil))
+	assert.Sure(h.t, h.leader.Call(ctx, "begin", lead, nil))
 	h.await(ctx, task.Key, 1, 0)
 	for _, p := range h.crowd {
-		must(h.t, p.Call(ctx, "begin", task, nil))
+		assert.Sure(h.t, p.Call(ctx, "begin", task, nil))
 	}
 	h.await(ctx, task.Key, 1, h.n)
-	must(h.t, touch(lead.Go))
+	assert.Sure(h.t, touch(lead.Go))
 	var r crowdReport
 	if err := h.leader.Call(ctx, "end", struct{}{}, &r); err != nil {
-		h.t.Error(violationf("failure", "%v", err))
+		h.t.Error(campaign.Violationf("failure", "%v", err))
 	}
 	ended := r.Ended
 	var sample figures.Sample
 	for _, p := range h.crowd {
 		var r crowdReport
 		if err := p.Call(ctx, "end", struct{}{}, &r); err != nil {
-			h.t.Error(violationf("failure", "%v", err))
+			h.t.Error(campaign.Violationf("failure", "%v", err))
 			return 0, 0
 		}
 		for _, at := range r.At {
@@ -243,7 +245,7 @@ func (h *handOut) await(ctx context.Context, key string, holders, waiters int) {
 	h.t.Helper()
 	for {
 		r, err := h.observer.Inspect(ctx)
-		must(h.t, err)
+		assert.Sure(h.t, err)
 		for _, k := range r.Keys {
 			if (k.Key == key || k.Key == once.GroupPrefix+groupName+"/"+key) && k.Holders == holders && k.Waiters == waiters {
 				return

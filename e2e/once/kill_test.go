@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/internal/figures"
 )
@@ -74,10 +75,10 @@ const (
 	slowWork = 20 * time.Millisecond
 )
 
-// A campaign collects what became of trials. It is safe for concurrent use.
-type campaign struct {
+// A series collects what became of trials. It is safe for concurrent use.
+type series struct {
 	mu     sync.Mutex
-	found  []violation
+	found  []campaign.Violation
 	trials int // guarded by mu, as all below
 	calls  int
 	nils   int
@@ -88,7 +89,7 @@ type campaign struct {
 }
 
 // add judges a trial. It says whether there is more than enough to report.
-func (c *campaign) add(n *trial) (enough bool) {
+func (c *series) add(n *trial) (enough bool) {
 	found := n.judge()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -111,12 +112,12 @@ func (c *campaign) add(n *trial) (enough bool) {
 
 var trialHead = []string{"", "keys", "calls", "nil", "faults", "starts beyond the first", "leases lost without a kill", "in doubt", "violations", "s"}
 
-func (c *campaign) row(table *figures.Table, name string, took time.Duration) {
+func (c *series) row(table *figures.Table, name string, took time.Duration) {
 	table.Row(name, c.trials, c.calls, c.nils, c.faults, c.extra, c.lost, c.doubts, len(c.found), took.Seconds())
 }
 
 // each has fleets carry out plans, one after another in each.
-func (c *campaign) each(all []*fleet, plans []plan) {
+func (c *series) each(all []*fleet, plans []plan) {
 	todo := make(chan plan, len(plans))
 	for _, p := range plans {
 		todo <- p
@@ -138,7 +139,7 @@ func (c *campaign) each(all []*fleet, plans []plan) {
 // chosen returns what of a list to use, and how often, in random order.
 func chosen(t *testing.T, list []string, times int) []string {
 	t.Helper()
-	random := newRandom(t)
+	random := campaign.Random(t)
 	list = append([]string(nil), list...)
 	random.Shuffle(len(list), func(i, k int) { list[i], list[k] = list[k], list[i] })
 	list = list[:min(len(list), points.Get())]
@@ -167,7 +168,7 @@ func TestKillRunner(t *testing.T) {
 				plans = append(plans, plan{})
 			}
 			all := startFleets(t, n, s, ttl, proof)
-			var quiet, killed campaign
+			var quiet, killed series
 			quiet.each(all, plans)
 			quiet.row(table, "nobody killed", time.Since(began))
 			plans, began = plans[:0], time.Now()
@@ -176,10 +177,10 @@ func TestKillRunner(t *testing.T) {
 			}
 			killed.each(all, plans)
 			killed.row(table, name, time.Since(began))
-			report(t, append(quiet.found, killed.found...))
+			campaign.Report(t, append(quiet.found, killed.found...))
 		})
 	}
-	show(t, table)
+	campaign.Show(t, table)
 }
 
 func startFleets(t *testing.T, n int, s *lockServer, ttl time.Duration, proof bool) []*fleet {
@@ -197,7 +198,7 @@ func TestFailRunner(t *testing.T) {
 	began := time.Now()
 	s := startServer(t, filepath.Join(t.TempDir(), "data"))
 	f := newFleet(t, "f", processes, s, longTTL, true)
-	var c campaign
+	var c series
 	var plans []plan
 	for range plain.Get() {
 		for _, action := range []string{fail, throw, goexit} {
@@ -207,8 +208,8 @@ func TestFailRunner(t *testing.T) {
 	c.each([]*fleet{f}, plans)
 	table := figures.NewTable(trialHead...)
 	c.row(table, "error, panic, Goexit", time.Since(began))
-	show(t, table)
-	report(t, c.found)
+	campaign.Show(t, table)
+	campaign.Report(t, c.found)
 }
 
 // TestKillServer kills the server with SIGKILL while one Do is under way, and
@@ -216,7 +217,7 @@ func TestFailRunner(t *testing.T) {
 func TestKillServer(t *testing.T) {
 	began := time.Now()
 	var (
-		c   campaign
+		c   series
 		all sync.WaitGroup
 	)
 	at := chosen(t, serverPoints, serverKills.Get())
@@ -240,6 +241,6 @@ func TestKillServer(t *testing.T) {
 	all.Wait()
 	table := figures.NewTable(trialHead...)
 	c.row(table, fmt.Sprintf("server killed, TTL %v", restartTTL), time.Since(began))
-	show(t, table)
-	report(t, c.found)
+	campaign.Show(t, table)
+	campaign.Report(t, c.found)
 }

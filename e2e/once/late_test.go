@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/once"
@@ -166,7 +167,7 @@ func TestLateRunner(t *testing.T) {
 		all.Go(func() {
 			for n := range todo {
 				if err := late.wave(f, n%2 == 0, n/2%2 == 0); err != nil {
-					late.add(violationf("failure", "%v", err))
+					late.add(campaign.Violationf("failure", "%v", err))
 					return
 				}
 			}
@@ -178,25 +179,25 @@ func TestLateRunner(t *testing.T) {
 		table.Row(mode, lateTTL, late.tries[mode], late.refused[mode], "", "")
 	}
 	table.Row("all", "", waves*lateKeys, late.refused[inFunction]+late.refused[beforePut]+late.refused[onTheWire], len(late.found), time.Since(began).Seconds())
-	show(t, table)
+	campaign.Show(t, table)
 	t.Logf("the server refused %d puts", late.atServer)
 	if late.atServer == 0 {
 		t.Error("the server was never asked: this tests the client alone")
 	}
-	report(t, late.found)
+	campaign.Report(t, late.found)
 }
 
 type lateCampaign struct {
 	mu      sync.Mutex
-	found   []violation    // guarded by mu, as all below
-	tries   map[string]int // by mode
+	found   []campaign.Violation // guarded by mu, as all below
+	tries   map[string]int       // by mode
 	refused map[string]int
 	// atServer counts the puts that it was the server that refused. The client
 	// may learn before that its lease has run out, and not ask.
 	atServer int
 }
 
-func (c *lateCampaign) add(found ...violation) {
+func (c *lateCampaign) add(found ...campaign.Violation) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.found = append(c.found, found...)
@@ -304,7 +305,7 @@ func (c *lateCampaign) judge(ctx context.Context, f *fleet, modes map[string]str
 		n.marked, n.seen, n.faults = is.Fence, seen[once.Prefix+key], 1
 		c.add(n.judge()...)
 		if late[key].Lost != 1 {
-			c.add(violationf("late", "%s: the late call was not refused: %+v", n.key, late[key]))
+			c.add(campaign.Violationf("late", "%s: the late call was not refused: %+v", n.key, late[key]))
 		}
 		c.mu.Lock()
 		c.tries[mode]++

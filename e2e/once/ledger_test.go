@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
+	"github.com/distributed-go/distributed/internal/assert"
 	"golang.org/x/sys/unix"
 )
 
@@ -109,9 +111,9 @@ type trial struct {
 }
 
 // judge says what must not have been.
-func (t *trial) judge() (found []violation) {
+func (t *trial) judge() (found []campaign.Violation) {
 	add := func(kind, format string, args ...any) {
-		found = append(found, violationf(kind, "%s: "+format+"\n\t%+v", append(append([]any{t.key}, args...), t)...))
+		found = append(found, campaign.Violationf(kind, "%s: "+format+"\n\t%+v", append(append([]any{t.key}, args...), t)...))
 	}
 	for _, text := range t.other {
 		add("failure", "%s", text)
@@ -155,16 +157,16 @@ func (t *trial) judge() (found []violation) {
 
 func TestLedger(t *testing.T) {
 	l := ledgerOf(t.TempDir(), "k")
-	must(t, l.start(7, "a.1"))
-	must(t, l.commit(7, "a.1"))
-	must(t, l.start(9, "b.2"))
-	must(t, l.commit(9, "b.2"))
+	assert.Sure(t, l.start(7, "a.1"))
+	assert.Sure(t, l.commit(7, "a.1"))
+	assert.Sure(t, l.start(9, "b.2"))
+	assert.Sure(t, l.commit(9, "b.2"))
 	if err := l.commit(7, "a.1"); !errors.Is(err, errStale) {
 		t.Errorf("a late commit: %v", err)
 	}
-	must(t, l.commit(9, "b.2"))
+	assert.Sure(t, l.commit(9, "b.2"))
 	lines, err := l.read()
-	must(t, err)
+	assert.Sure(t, err)
 	var got bytes.Buffer
 	for _, n := range lines {
 		fmt.Fprintf(&got, "%s %d %s;", n.what, n.fence, n.who)
@@ -196,7 +198,7 @@ func TestJudgeTrial(t *testing.T) {
 		found := n.judge()
 		kind := ""
 		if len(found) > 0 {
-			kind = found[0].kind
+			kind = found[0].Kind
 		}
 		if kind != want || len(found) > 1 && want != "again" { // which comes with each line after the mark
 			t.Errorf("found %v, want %q", found, cmp.Or(want, "nothing"))

@@ -14,7 +14,9 @@ import (
 
 	"golang.org/x/sync/singleflight"
 
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/size"
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/internal/echo"
 	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/internal/proc"
@@ -201,15 +203,15 @@ func TestSpeed(t *testing.T) {
 	args := speedArgs{Addr: s.args.Addr}
 	proc.Start(t, "echo", nil, &args.Echo)
 	c, err := openPlain(args.Addr)
-	must(t, err)
+	assert.Sure(t, err)
 	t.Cleanup(func() { _ = c.Close() }) // the server may be gone
-	must(t, once.New(c, doneKey).Do(t.Context(), func(context.Context) error { return nil }))
+	assert.Sure(t, once.New(c, doneKey).Do(t.Context(), func(context.Context) error { return nil }))
 	table := figures.NewTable("Do on what is done", "takes", "against", "takes", "ratio")
 	var do, echoes figures.Sample
 	for i := range freshes.Get() {
 		p := proc.Start(t, "speed", args, nil)
 		var f fresh
-		must(t, p.Call(t.Context(), "fresh", i%2 == 0, &f))
+		assert.Sure(t, p.Call(t.Context(), "fresh", i%2 == 0, &f))
 		do, echoes = append(do, f.Do.Seconds()*1e6), append(echoes, f.Echo.Seconds()*1e6)
 		p.Kill()
 	}
@@ -218,14 +220,14 @@ func TestSpeed(t *testing.T) {
 	var handle, syncs, handles, trips figures.Sample
 	for range turns.Get() {
 		var a again
-		must(t, p.Call(t.Context(), "again", 50*turnMS.Get()/10, &a))
+		assert.Sure(t, p.Call(t.Context(), "again", 50*turnMS.Get()/10, &a))
 		handle, syncs = append(handle, a.Handle), append(syncs, a.Sync)
 		handles, trips = append(handles, a.NewHandle/1e3), append(trips, a.Echo/1e3)
 	}
 	table.Row("a new handle in the same process", handles.String()+" µs", "one round trip with an echo", trips.String()+" µs", handles.Over(trips).String())
 	table.Row("the same handle", handle.String()+" ns", "sync.Once", syncs.String()+" ns", handle.Over(syncs).String())
-	show(t, table)
-	show(t, measureGroups(t, args))
+	campaign.Show(t, table)
+	campaign.Show(t, measureGroups(t, args))
 }
 
 // measureGroups compares with x/sync's singleflight, in turns. A server with a data
@@ -245,8 +247,8 @@ func measureGroups(t *testing.T, durable speedArgs) *figures.Table {
 			for range turns.Get() {
 				var a, b turnReport
 				d := time.Duration(turnMS.Get()) * time.Millisecond
-				must(t, p.Call(t.Context(), "group", turn{For: d, Work: work}, &a))
-				must(t, p.Call(t.Context(), "group", turn{For: d, Work: work, XSync: true}, &b))
+				assert.Sure(t, p.Call(t.Context(), "group", turn{For: d, Work: work}, &a))
+				assert.Sure(t, p.Call(t.Context(), "group", turn{For: d, Work: work, XSync: true}, &b))
 				ours, theirs = append(ours, a.Calls), append(theirs, b.Calls)
 				oursRuns, theirsRuns = append(oursRuns, a.Runs), append(theirsRuns, b.Runs)
 			}

@@ -19,6 +19,7 @@ import (
 	"github.com/distributed-go/distributed"
 	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/guard"
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/internal/leaktest"
 	"github.com/distributed-go/distributed/locker"
 	"github.com/distributed-go/distributed/server"
@@ -84,32 +85,32 @@ type campaign struct {
 func newCampaign(t *testing.T, mode string) *campaign {
 	t.Helper()
 	s, err := server.New(server.Config{Logger: slog.New(slog.DiscardHandler)})
-	must(t, err)
+	assert.Sure(t, err)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
+	assert.Sure(t, err)
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(ln) }()
 	t.Cleanup(func() {
-		must(t, s.Close())
+		assert.Sure(t, s.Close())
 		<-served
 	})
 	client, err := distributed.Open("dflockd://"+ln.Addr().String()+"?fences=1", locker.WithTTL(time.Minute))
-	must(t, err)
-	t.Cleanup(func() { must(t, client.Close()) })
+	assert.Sure(t, err)
+	t.Cleanup(func() { assert.Sure(t, client.Close()) })
 
 	db, err := sql.Open("sqlite", "file:"+filepath.Join(t.TempDir(), "db")+"?_pragma=busy_timeout(20000)&_pragma=journal_mode("+mode+")&_pragma=synchronous(OFF)")
-	must(t, err)
-	t.Cleanup(func() { must(t, db.Close()) })
+	assert.Sure(t, err)
+	t.Cleanup(func() { assert.Sure(t, db.Close()) })
 	db.SetMaxOpenConns(holders)
 	create, err := fences.Create()
-	must(t, err)
+	assert.Sure(t, err)
 	for _, statement := range []string{
 		create,
 		"CREATE TABLE guarded (id integer PRIMARY KEY AUTOINCREMENT, name text NOT NULL, fence integer NOT NULL)",
 		"CREATE TABLE bare (id integer PRIMARY KEY AUTOINCREMENT, name text NOT NULL, fence integer NOT NULL)",
 	} {
 		_, err := db.ExecContext(t.Context(), statement)
-		must(t, err)
+		assert.Sure(t, err)
 	}
 	return &campaign{t: t, db: db, client: client}
 }
@@ -196,13 +197,6 @@ func (c *campaign) stale(table string) (n int) {
 	c.t.Helper()
 	err := c.db.QueryRowContext(c.t.Context(), "SELECT count(*) FROM (SELECT fence, max(fence) OVER "+
 		"(PARTITION BY name ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before FROM "+table+") WHERE fence < before").Scan(&n)
-	must(c.t, err)
+	assert.Sure(c.t, err)
 	return n
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }

@@ -3,6 +3,7 @@ package planting
 import (
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,7 +15,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/size"
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/internal/figures"
 )
 
@@ -29,8 +32,8 @@ type Mutant struct {
 	Name  string
 	World []Edit // what is true of the machine in this case, such as a slow clock: no bug, and harmless alone
 	Bug   []Edit
-	Run   string   // the campaign, and its flags
-	Args  []string // beside it
+	Run   string   // the campaign, or one of its subtests
+	Args  []string // its flags
 	Kinds []string
 }
 
@@ -53,32 +56,40 @@ func Apply(t *testing.T, mutants []Mutant) {
 	}
 }
 
-// Choose returns those whose names a regular expression matches; without one, all
-// with -full, else the first few, to see that the machinery works.
-func Choose(t *testing.T, mutants []Mutant, only string, few int) []Mutant {
-	t.Helper()
-	if only == "" && size.Full() {
-		return mutants
-	}
-	if only == "" {
-		return mutants[:few]
-	}
-	var chosen []Mutant
-	for _, m := range mutants {
-		if regexp.MustCompile(only).MatchString(m.Name) {
-			chosen = append(chosen, m)
+var only = flag.String("only", "", "run the mutants whose names this regular expression matches")
+
+// choose returns those that -only names; without it, all with -full, else the first
+// few.
+func choose(mutants []Mutant, few int) ([]Mutant, error) {
+	switch {
+	case *only != "":
+		pattern, err := regexp.Compile(*only)
+		if err != nil {
+			return nil, err
 		}
+		chosen := slices.DeleteFunc(slices.Clone(mutants), func(m Mutant) bool { return !pattern.MatchString(m.Name) })
+		if len(chosen) == 0 {
+			return nil, fmt.Errorf("no mutant has a name like %q", *only)
+		}
+		return chosen, nil
+	case size.Full():
+		return mutants, nil
 	}
-	if len(chosen) == 0 {
-		t.Fatalf("no mutant has a name like %q", only)
-	}
-	return chosen
+	return mutants[:few], nil
 }
 
-// Hunt plants each bug and runs the campaign that must catch it, some at a time,
-// and first the worlds that some of them need, in which nothing may be caught.
-func Hunt(t *testing.T, chosen []Mutant, atOnce int) {
+// Hunt plants bugs and runs the campaigns that must catch them, some at a time, and
+// first the worlds that some of them need, in which nothing may be caught. It does
+// so for all with -full, for those that -only names, and else for the first few,
+// to see that the machinery works. The program that it is part of has a flag -limit,
+// which says when a campaign is stuck.
+func Hunt(t *testing.T, mutants []Mutant, few, atOnce int) {
 	t.Helper()
+	chosen, err := choose(mutants, few)
+	assert.Sure(t, err)
+	if len(chosen) == 0 {
+		return
+	}
 	root := Root(t)
 	var (
 		all     sync.WaitGroup
@@ -104,7 +115,7 @@ func Hunt(t *testing.T, chosen []Mutant, atOnce int) {
 		}
 		table.Row(m.Name, m.Run, r.by, r.attempt, r.took.Seconds())
 	}
-	t.Logf("\n\n%s\n", table)
+	campaign.Show(t, table)
 	t.Logf("%d of %d planted bugs were caught", n, len(chosen))
 }
 
@@ -167,7 +178,7 @@ func (m *Mutant) hunt(t *testing.T, root, dir string) (by string, attempt int, e
 		if err != nil && !errors.As(err, &exit) {
 			return "", attempt, err
 		}
-		found := violationKinds(out)
+		found := campaign.Kinds(out)
 		if slices.ContainsFunc(m.Kinds, func(k string) bool { return slices.Contains(found, k) }) {
 			return strings.Join(found, ", "), attempt, nil
 		}
@@ -177,23 +188,9 @@ func (m *Mutant) hunt(t *testing.T, root, dir string) (by string, attempt int, e
 }
 
 func (m *Mutant) campaign(t *testing.T, binary string) (string, error) {
-	run := "^" + strings.ReplaceAll(m.Run, "/", "$/^")
-	args := append([]string{"-test.run", run, "-test.timeout", "150s", "-limit", "20s"}, m.Args...)
+	args := append([]string{"-test.run", campaign.Pattern(m.Run), "-test.timeout", "150s", "-limit", "20s"}, m.Args...)
 	out, err := exec.CommandContext(t.Context(), binary, args...).CombinedOutput()
 	return string(out), err
-}
-
-// violationKinds returns the kinds of violations that a campaign printed, each
-// once.
-func violationKinds(out string) []string {
-	var kinds []string
-	for _, m := range regexp.MustCompile(`violation (\w+):`).FindAllStringSubmatch(out, -1) {
-		if !slices.Contains(kinds, m[1]) {
-			kinds = append(kinds, m[1])
-		}
-	}
-	slices.Sort(kinds)
-	return kinds
 }
 
 // Tail is the end of what a campaign printed.
@@ -253,9 +250,7 @@ func apply(root string, files map[string]string, e Edit) error {
 func Root(t *testing.T) string {
 	t.Helper()
 	root, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
+	assert.Sure(t, err)
 	if _, err := os.Stat(filepath.Join(root, "distributed.go")); err != nil {
 		t.Fatalf("the source must be there to plant bugs in it: %v", err)
 	}

@@ -12,18 +12,9 @@ import (
 
 	"github.com/anishathalye/porcupine"
 
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/e2e/internal/overlap"
 )
-
-// A Violation is something that must not happen.
-type Violation struct {
-	Kind   string // one word: which judge found it
-	Detail string
-}
-
-// String is how it stands in the output of a test, where the list of planted
-// bugs finds the kind.
-func (v Violation) String() string { return fmt.Sprintf("violation %s: %s", v.Kind, v.Detail) }
 
 // An Interval is one hold: from the return of the acquisition to the last
 // instant at which its holder is known to have believed in it.
@@ -74,10 +65,10 @@ func Intervals(records []Record) (map[string][]*Interval, error) {
 
 // Judge looks for everything that records alone show: beliefs that overlap,
 // fences that do not grow, and histories that no lock can have.
-func Judge(records []Record) (all map[string][]*Interval, found []Violation) {
+func Judge(records []Record) (all map[string][]*Interval, found []campaign.Violation) {
 	all, err := Intervals(records)
 	if err != nil {
-		return all, []Violation{{Kind: "records", Detail: err.Error()}}
+		return all, []campaign.Violation{{Kind: "records", Detail: err.Error()}}
 	}
 	for _, key := range slices.Sorted(maps.Keys(all)) {
 		holds := make([]overlap.Hold, len(all[key]))
@@ -85,11 +76,9 @@ func Judge(records []Record) (all map[string][]*Interval, found []Violation) {
 			holds[i] = overlap.Hold{Who: h.Who, Enter: h.At, Exit: h.Last, Fence: h.Fence}
 		}
 		for _, c := range overlap.Find(holds) {
-			found = append(found, Violation{Kind: c.What, Detail: fmt.Sprintf("key %s: %v", key, c)})
+			found = append(found, campaign.Violationf(c.What, "key %s: %v", key, c))
 		}
-		if v := linear(key, all[key]); v != nil {
-			found = append(found, *v)
-		}
+		found = append(found, linear(key, all[key])...)
 	}
 	return all, found
 }
@@ -128,7 +117,7 @@ const (
 
 // linear checks that the holds of a key can have been those of one lock. What
 // its holder did not see end ends at some time after its last belief.
-func linear(key string, holds []*Interval) *Violation {
+func linear(key string, holds []*Interval) []campaign.Violation {
 	for first := 0; first < len(holds); first += longestHistory - 1 {
 		part := holds[first:min(first+longestHistory, len(holds))]
 		var history []porcupine.Operation
@@ -143,9 +132,9 @@ func linear(key string, holds []*Interval) *Violation {
 		}
 		switch porcupine.CheckOperationsTimeout(lockModel, history, longestSearch) {
 		case porcupine.Illegal:
-			return &Violation{Kind: "history", Detail: fmt.Sprintf("key %s: porcupine finds no lock that %d holds from %d on can be of", key, len(part), part[0].At)}
+			return []campaign.Violation{campaign.Violationf("history", "key %s: porcupine finds no lock that %d holds from %d on can be of", key, len(part), part[0].At)}
 		case porcupine.Unknown:
-			return &Violation{Kind: "history", Detail: fmt.Sprintf("key %s: porcupine did not end within %v", key, longestSearch)}
+			return []campaign.Violation{campaign.Violationf("history", "key %s: porcupine did not end within %v", key, longestSearch)}
 		}
 	}
 	return nil
@@ -159,7 +148,7 @@ type Death struct {
 
 // Takeovers returns the times from deaths to the next holds of their keys, in
 // ms, and a violation for each key that nobody got within a bound.
-func Takeovers(all map[string][]*Interval, deaths []Death, bound time.Duration) (took []float64, found []Violation) {
+func Takeovers(all map[string][]*Interval, deaths []Death, bound time.Duration) (took []float64, found []campaign.Violation) {
 	for _, d := range deaths {
 		holds := all[d.Hold.Key]
 		i, _ := slices.BinarySearchFunc(holds, d.At, func(h *Interval, at int64) int { return cmp.Compare(h.At, at) })
@@ -167,13 +156,13 @@ func Takeovers(all map[string][]*Interval, deaths []Death, bound time.Duration) 
 			i++
 		}
 		if i == len(holds) {
-			found = append(found, Violation{Kind: "takeover", Detail: fmt.Sprintf("key %s: nobody held it after %s, which had fence %d, was killed", d.Hold.Key, d.Hold.Who, d.Hold.Fence)})
+			found = append(found, campaign.Violationf("takeover", "key %s: nobody held it after %s, which had fence %d, was killed", d.Hold.Key, d.Hold.Who, d.Hold.Fence))
 			continue
 		}
 		after := time.Duration(holds[i].At - d.At)
 		took = append(took, float64(after)/1e6)
 		if after > bound {
-			found = append(found, Violation{Kind: "takeover", Detail: fmt.Sprintf("key %s: held again %v after its holder was killed, want at most %v", d.Hold.Key, after, bound)})
+			found = append(found, campaign.Violationf("takeover", "key %s: held again %v after its holder was killed, want at most %v", d.Hold.Key, after, bound))
 		}
 	}
 	return took, found

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
 	"github.com/distributed-go/distributed/guard"
 )
 
@@ -26,7 +27,7 @@ type Store struct {
 	conns   map[net.Conn]bool // guarded by mu, as all below; nil once closed
 	largest map[string]uint64 // the largest fence that wrote to each key
 	counts  Counts
-	found   []Violation
+	found   []campaign.Violation
 }
 
 // Counts is what a store has seen.
@@ -121,17 +122,17 @@ func (s *Store) put(key string, fence uint64) bool {
 	switch {
 	case stale && err == nil:
 		s.counts.StaleAccepted++
-		s.found = append(s.found, Violation{Kind: "stale", Detail: fmt.Sprintf("key %s: the guard accepted fence %d after %d", key, fence, s.largest[key])})
+		s.found = append(s.found, campaign.Violationf("stale", "key %s: the guard accepted fence %d after %d", key, fence, s.largest[key]))
 	case stale && errors.Is(err, guard.ErrStale):
 		s.counts.StaleRefused++
 	case err != nil:
-		s.found = append(s.found, Violation{Kind: "guard", Detail: fmt.Sprintf("key %s, fence %d after %d: %v", key, fence, s.largest[key], err)})
+		s.found = append(s.found, campaign.Violationf("guard", "key %s, fence %d after %d: %v", key, fence, s.largest[key], err))
 	}
 	return err == nil
 }
 
 // Result returns what was seen so far.
-func (s *Store) Result() (Counts, []Violation) {
+func (s *Store) Result() (Counts, []campaign.Violation) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.counts, s.found
