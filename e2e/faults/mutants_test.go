@@ -59,7 +59,7 @@ var mutants = []mutant{
 		Bug: []edit{{"locker/acquirer.go",
 			"if ttl > 0 && deadlineOf(stamp, ttl)-now < ttl/2 {",
 			"if stamp = now; false {"}},
-		Run:   stopped + "/base",
+		Run:   stopped + "/base_protocol",
 		Args:  []string{"-stops", "80", "-stop-keys", "20"},
 		Kinds: []string{"overlap"},
 	},
@@ -196,7 +196,7 @@ var mutants = []mutant{
 	{
 		Name:  "a resume keeps what is not named",
 		Bug:   []edit{{"internal/session/resume.go", "	if !s.faults.noDrop {", "	if false {"}},
-		Run:   givenUp + "/session_mode,_cut",
+		Run:   givenUp + "/session_mode,_cut_off",
 		Args:  []string{"-give-ups", "4000"},
 		Kinds: []string{"leak"},
 	},

@@ -190,6 +190,9 @@ func (m *Mutant) hunt(t *testing.T, root, dir string) (by string, attempt int, e
 func (m *Mutant) campaign(t *testing.T, binary string) (string, error) {
 	args := append([]string{"-test.run", campaign.Pattern(m.Run), "-test.timeout", "150s", "-limit", "20s"}, m.Args...)
 	out, err := exec.CommandContext(t.Context(), binary, args...).CombinedOutput()
+	if err == nil && strings.Contains(string(out), "no tests to run") {
+		err = fmt.Errorf("there is no campaign called %s", m.Run)
+	}
 	return string(out), err
 }
 
