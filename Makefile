@@ -34,7 +34,7 @@ bench: ## run every benchmark
 measure: ## measure what docs/measurements.md says, at full size
 	cd e2e && go test -run Measure -full -v -timeout 20m .
 
-faults: ## put real processes under faults, at full size, with one summary; takes 17 minutes
+faults: ## put real processes under faults, at full size, with one summary; takes 20 minutes
 	e2e/faults/run
 
 rivals: ## compare with etcd and Redis locks, and write docs/benchmarks.md
