@@ -11,7 +11,7 @@ import (
 // to 256 bytes of UTF-8 without white space and control characters.
 func CheckKey(key string) error {
 	switch {
-	case len(key) <= MaxLine && plainKey(key):
+	case key != "" && len(key) <= MaxLine && printable(key):
 		return nil
 	case key == "":
 		return errors.New("a key must not be empty")
@@ -26,18 +26,6 @@ func CheckKey(key string) error {
 		}
 	}
 	return nil
-}
-
-// plainKey says whether a key is printable ASCII, as nearly all are: a byte of
-// it costs a comparison, a rune a call of package unicode. Clients check keys
-// for every request, so that this was 8 % of their time.
-func plainKey(key string) bool {
-	for i := range len(key) {
-		if c := key[i]; c <= ' ' || c >= 0x7f {
-			return false
-		}
-	}
-	return key != ""
 }
 
 // CheckSecret says why a secret cannot go over the wire, or returns nil: a
@@ -65,18 +53,12 @@ func CheckSecret(secret []byte) error {
 // validKey is CheckKey for the bytes of a line, which is not too long already.
 // It is apart from CheckKey because it must neither allocate nor explain.
 func validKey(key []byte) bool {
-	for i, c := range key {
-		if c >= utf8.RuneSelf {
-			return validKeyRunes(key[i:])
-		}
-		if c <= ' ' || c == 0x7f {
-			return false
-		}
+	if len(key) == 0 {
+		return false
 	}
-	return len(key) > 0
-}
-
-func validKeyRunes(key []byte) bool {
+	if printable(key) {
+		return true
+	}
 	for len(key) > 0 {
 		r, size := utf8.DecodeRune(key)
 		if r == utf8.RuneError && size == 1 || !keyRune(r) {

@@ -28,20 +28,28 @@ const MaxAhead = 16 << 10
 // After an error of the underlying reader, such as a timeout, nothing is lost:
 // Read may be called again and goes on where it was.
 func (rr *RequestReader) Read(r *Request) error {
+	err := rr.read(r)
+	if err == io.EOF && rr.lines.buffered() > 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
+}
+
+func (rr *RequestReader) read(r *Request) error {
 	*r = Request{}
-	wordEnd, keyAt, err := rr.line(0, MaxLine)
-	if err != nil {
-		return err
-	}
-	keyEnd, argAt, err := rr.line(keyAt, MaxLine)
-	if err != nil {
-		return err
-	}
-	argEnd, next, err := rr.line(argAt, rr.argumentCap(rr.lines.slice(0, wordEnd)))
-	if err != nil {
-		return err
-	}
 	b := &rr.lines
+	wordEnd, keyAt, err := b.line(0, MaxLine)
+	if err != nil {
+		return err
+	}
+	keyEnd, argAt, err := b.line(keyAt, MaxLine)
+	if err != nil {
+		return err
+	}
+	argEnd, next, err := b.line(argAt, rr.argumentCap(b.slice(0, wordEnd)))
+	if err != nil {
+		return err
+	}
 	word, key, arg := b.slice(0, wordEnd), b.slice(keyAt, keyEnd), b.slice(argAt, argEnd)
 	b.consume(next)
 	if rr.frame {
@@ -76,15 +84,6 @@ func (rr *RequestReader) argumentCap(line []byte) int {
 }
 
 var valueWord = []byte(" put")
-
-// line is lineBuffer.line with the end of the input named as Read does.
-func (rr *RequestReader) line(off, limit int) (end, next int, err error) {
-	end, next, err = rr.lines.line(off, limit)
-	if err == io.EOF && rr.lines.buffered() > 0 {
-		err = io.ErrUnexpectedEOF
-	}
-	return end, next, err
-}
 
 // Buffered returns the number of bytes that were read ahead of requests.
 func (rr *RequestReader) Buffered() int { return rr.lines.buffered() }
