@@ -196,9 +196,9 @@ func TestReadingAnswersAllocatesNothing(t *testing.T) {
 func TestStatsBothWays(t *testing.T) {
 	want := codec.ServerStats{
 		Connections:    3,
-		Locks:          []codec.LockStats{{Key: `quo"te<&>`, OwnerConnID: 7, LeaseExpiresInS: 12.5, Waiters: 2}},
+		Locks:          []codec.LockStats{{Key: `quo"te<&>`, OwnerConnID: 7, LeaseExpiresInS: 12.5, Waiters: 2}, {Key: "v", Value: &codec.ValueStats{Bytes: 3, AgeS: 1.5}}},
 		Semaphores:     []codec.SemaphoreStats{{Key: "鍵", Limit: 4, Holders: 3, Waiters: 1}},
-		IdleLocks:      []codec.IdleStats{{Key: "idle", IdleS: 0.25}},
+		IdleLocks:      []codec.IdleStats{{Key: "idle", IdleS: 0.25}, {Key: "empty", Value: &codec.ValueStats{}}},
 		IdleSemaphores: []codec.IdleStats{},
 	}
 	got, err := codec.ParseStats(want.JSON())

@@ -20,8 +20,8 @@ type ServerStats struct {
 	IdleLocks      []IdleStats `json:"idle_locks"`
 	IdleSemaphores []IdleStats `json:"idle_semaphores"`
 	// State is "ready", "grace" while a server that was restarted grants nothing,
-	// "draining" while one that is stopped does not, or "failed" if the disk did
-	// under what needs it. GraceEndsS is when the grace ends, in seconds. Other
+	// "stalled" while its disk does not answer, "draining" while one that is
+	// stopped grants nothing, or "failed" if the disk did under what needs it. GraceEndsS is when the grace ends, in seconds. Other
 	// servers than this project's say neither.
 	State      string  `json:"state,omitempty"`
 	GraceEndsS float64 `json:"grace_ends_s,omitempty"`
@@ -41,6 +41,17 @@ type LockStats struct {
 	// project's say neither.
 	Owner string  `json:"owner,omitempty"`
 	HeldS float64 `json:"held_s"`
+	// Value is nil if the lock has none.
+	Value *ValueStats `json:"value,omitempty"`
+}
+
+// ValueStats is what the server knows of the value under a lock. Only this
+// project's server has any.
+type ValueStats struct {
+	// Bytes is its size.
+	Bytes int `json:"bytes"`
+	// AgeS is the time since it was put, in seconds.
+	AgeS float64 `json:"age_s"`
 }
 
 // SemaphoreStats is what the server knows of a semaphore in use.
@@ -71,8 +82,11 @@ type OwnerStats struct {
 // IdleStats is what the server knows of a key that nobody holds.
 type IdleStats struct {
 	Key string `json:"key"`
-	// IdleS is the time since the last hold of it ended, in seconds.
+	// IdleS is the time since the last hold of it ended, in seconds; 0 for a lock
+	// of which the server has forgotten all but its value.
 	IdleS float64 `json:"idle_s"`
+	// Value is nil if the key has none, as that of a semaphore.
+	Value *ValueStats `json:"value,omitempty"`
 }
 
 // JSON returns the report as it goes into an Answer. Lists without entries are

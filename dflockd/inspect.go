@@ -107,7 +107,7 @@ func (s *server) report(json []byte) (locker.Report, error) {
 		add(locker.Exclusive, locker.KeyReport{
 			Key: l.Key, Limit: 1, Holders: 1, Waiters: l.Waiters,
 			Owner: strconv.FormatUint(l.OwnerConnID, 10), Name: l.Owner, HeldFor: fromSeconds(l.HeldS),
-			ExpiresIn: fromSeconds(l.LeaseExpiresInS),
+			ExpiresIn: fromSeconds(l.LeaseExpiresInS), Value: valueReport(l.Value),
 		})
 	}
 	for _, m := range stats.Semaphores {
@@ -121,12 +121,20 @@ func (s *server) report(json []byte) (locker.Report, error) {
 		add(locker.Counting, k)
 	}
 	for _, l := range stats.IdleLocks {
-		add(locker.Exclusive, locker.KeyReport{Key: l.Key, Limit: 1, Idle: fromSeconds(l.IdleS)})
+		add(locker.Exclusive, locker.KeyReport{Key: l.Key, Limit: 1, Idle: fromSeconds(l.IdleS), Value: valueReport(l.Value)})
 	}
 	for _, m := range stats.IdleSemaphores {
 		add(locker.Counting, locker.KeyReport{Key: m.Key, Idle: fromSeconds(m.IdleS)})
 	}
 	return r, nil
+}
+
+// valueReport says of a value what the server does, and nil of none.
+func valueReport(v *codec.ValueStats) *locker.ValueReport {
+	if v == nil {
+		return nil
+	}
+	return &locker.ValueReport{Bytes: max(v.Bytes, 0), Age: fromSeconds(v.AgeS)}
 }
 
 // fromSeconds converts what a server reports, whatever that is.

@@ -260,6 +260,39 @@ func TestSessionInspect(t *testing.T) {
 	})
 }
 
+func TestInspectValues(t *testing.T) {
+	sessionBubble(t, func(s *sessions) {
+		b := s.backend()
+		for _, key := range []string{"held", "idle"} {
+			g := mustAcquire(t, b, brief(key))
+			if _, err := b.Put(context.Background(), hold(key, g), []byte("data"), 0); err != nil {
+				t.Fatal(err)
+			}
+			if key == "idle" {
+				mustRelease(t, b, hold(key, g))
+			}
+		}
+		mustAcquire(t, b, brief("without"))
+		const age = 1500 * time.Millisecond
+		time.Sleep(age)
+		r, err := b.Inspect(context.Background())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range r.Keys {
+			switch want := (locker.ValueReport{Bytes: 4, Age: age}); {
+			case k.Key == "without" && k.Value != nil:
+				t.Errorf("a lock without a value has %+v", *k.Value)
+			case k.Key != "without" && (k.Value == nil || *k.Value != want):
+				t.Errorf("%s: %+v, want %+v", k.Key, k.Value, want)
+			}
+		}
+		if len(r.Keys) != 3 {
+			t.Errorf("report %+v", r)
+		}
+	})
+}
+
 // A wait ends when its context does, and then says who was in the way.
 func TestAWaitThatIsOverSaysWhoHolds(t *testing.T) {
 	sessionBubble(t, func(s *sessions) {

@@ -281,8 +281,20 @@ type KeyReport struct {
 	Shares []ShareReport `json:"shares,omitempty"`
 	// ExpiresIn is what is left of a lock's lease.
 	ExpiresIn time.Duration `json:"expires_in_ns,omitempty"`
-	// Idle is the time since the last holder of a key without any.
+	// Idle is the time since the last holder of a key without any; 0 too for one
+	// that the server has forgotten but for its value.
 	Idle time.Duration `json:"idle_ns,omitempty"`
+	// Value is what is known of the value under the key; nil if there is none, or
+	// the backend does not say.
+	Value *ValueReport `json:"value,omitempty"`
+}
+
+// A ValueReport is what an Inspector knows of a value.
+type ValueReport struct {
+	// Bytes is its size.
+	Bytes int `json:"bytes"`
+	// Age is the time since it was put.
+	Age time.Duration `json:"age_ns"`
 }
 
 // A ShareReport is what an Inspector knows of one of those who share a key.

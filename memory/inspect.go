@@ -47,6 +47,9 @@ func report(k table.KeyInfo) locker.KeyReport {
 			r.Owner, r.ExpiresIn = strconv.FormatUint(k.Owner, 10), k.ExpiresIn
 			r.Name, r.HeldFor = k.Name, k.HeldFor
 		}
+		if k.Valued {
+			r.Value = &locker.ValueReport{Bytes: k.ValueBytes, Age: k.ValueAge}
+		}
 	case k.Holders == 0:
 		r.Limit = 0
 	}

@@ -45,3 +45,28 @@ func TestInspectAnEmptyServer(t *testing.T) {
 		}
 	})
 }
+
+// Values are shown whether their key is held or idle, and when it is there for its
+// value alone.
+func TestInspectValues(t *testing.T) {
+	bubble(t, func(w *world) {
+		a := w.client()
+		for _, key := range []string{"held", "idle"} {
+			g := w.get(a, lock(key))
+			w.put(a, hold(lock(key), g), "data", 0)
+			w.release(a, lock(key), g)
+		}
+		time.Sleep(time.Hour)
+		w.put(a, hold(lock("held"), w.get(a, lock("held"))), "", 0)
+		time.Sleep(second)
+		r, err := a.Inspect(w.ctx)
+		w.is(err, nil, "inspect")
+		want := []locker.KeyReport{
+			{Kind: "lock", Key: "held", Limit: 1, Holders: 1, Owner: fmt.Sprint(a.session.owner.ID()), HeldFor: second, ExpiresIn: ttl - second, Value: &locker.ValueReport{Age: second}},
+			{Kind: "lock", Key: "idle", Limit: 1, Value: &locker.ValueReport{Bytes: 4, Age: time.Hour + second}},
+		}
+		if !reflect.DeepEqual(r.Keys, want) {
+			t.Errorf("report %+v\nwant %+v", r.Keys, want)
+		}
+	})
+}

@@ -73,13 +73,13 @@ func (s *Server) snapshot() []table.KeyInfo {
 func addRow(report *codec.ServerStats, k table.KeyInfo) {
 	switch {
 	case k.Holders == 0 && k.Kind == table.Lock:
-		report.IdleLocks = append(report.IdleLocks, codec.IdleStats{Key: k.Key, IdleS: seconds(k.Idle)})
+		report.IdleLocks = append(report.IdleLocks, codec.IdleStats{Key: k.Key, IdleS: seconds(k.Idle), Value: value(k)})
 	case k.Holders == 0:
 		report.IdleSemaphores = append(report.IdleSemaphores, codec.IdleStats{Key: k.Key, IdleS: seconds(k.Idle)})
 	case k.Kind == table.Lock:
 		report.Locks = append(report.Locks, codec.LockStats{
 			Key: k.Key, OwnerConnID: k.Owner, LeaseExpiresInS: seconds(k.ExpiresIn), Waiters: k.Waiters,
-			Owner: k.Name, HeldS: seconds(k.HeldFor),
+			Owner: k.Name, HeldS: seconds(k.HeldFor), Value: value(k),
 		})
 	default:
 		report.Semaphores = append(report.Semaphores, codec.SemaphoreStats{
@@ -87,6 +87,14 @@ func addRow(report *codec.ServerStats, k table.KeyInfo) {
 			Owners: owners(k.Shares),
 		})
 	}
+}
+
+// value says of the value under a key what there is to say; nil of none.
+func value(k table.KeyInfo) *codec.ValueStats {
+	if !k.Valued {
+		return nil
+	}
+	return &codec.ValueStats{Bytes: k.ValueBytes, AgeS: seconds(k.ValueAge)}
 }
 
 func owners(shares []table.Share) []codec.OwnerStats {

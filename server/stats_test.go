@@ -17,6 +17,7 @@ func TestTheLongestReportFitsItsCap(t *testing.T) {
 	keys := make([]table.KeyInfo, maxRows+500)
 	for i := range keys {
 		keys[i] = table.KeyInfo{Key: fmt.Sprintf("%s%07d", strings.Repeat(`"`, codec.MaxLine-7), len(keys)-i)}
+		keys[i].Valued, keys[i].ValueBytes, keys[i].ValueAge = true, math.MaxInt32, longest-time.Millisecond
 		if i < 300 {
 			continue // idle keys come last, so they are left out first
 		}

@@ -125,3 +125,34 @@ func heapInUse() int64 {
 	runtime.ReadMemStats(&m)
 	return int64(m.HeapInuse)
 }
+
+// TestStatsOfValues shows them at keys that are held, idle, and known for their value
+// alone; all else is as it is without values.
+func TestStatsOfValues(t *testing.T) {
+	inVirtualTime(t, server.Config{}, func(t *testing.T, s *server.Server) {
+		p := connect(s)
+		p.hello(t)
+		for i, put := range []string{"idle|b25jZQ==", "empty|-"} {
+			key, data, _ := strings.Cut(put, "|")
+			token := p.framed(t, fmt.Sprintf("%d l|%s|- 60", 3*i+1, key))
+			p.do(t, fmt.Sprintf("%d put|%s|%s 0 %s", 3*i+2, key, token, data))
+			p.do(t, fmt.Sprintf("%d r|%s|%s", 3*i+3, key, token))
+		}
+		for i := range 12 { // idle keys are forgotten
+			time.Sleep(10 * time.Second)
+			p.expect(t, fmt.Sprintf("%d ping|_|_", 100+i), fmt.Sprintf("%d ok", 100+i))
+		}
+		held := p.framed(t, "113 l|held|- 60")
+		p.do(t, "114 put|held|"+held+" 0 eA==")
+		time.Sleep(1500 * time.Millisecond)
+		p.expect(t, "115 stats|_|_", `115 ok {"connections":1,`+
+			`"locks":[{"key":"held","owner_conn_id":1,"lease_expires_in_s":58.5,"waiters":0,"owner":"test","held_s":1.5,"value":{"bytes":1,"age_s":1.5}}],"semaphores":[],`+
+			`"idle_locks":[{"key":"empty","idle_s":0,"value":{"bytes":0,"age_s":121.5}},{"key":"idle","idle_s":0,"value":{"bytes":4,"age_s":121.5}}],`+
+			`"idle_semaphores":[],"state":"ready"}`)
+		p.expect(t, "116 r|held|"+held, "116 ok")
+		time.Sleep(time.Second)
+		if got := p.do(t, "117 stats|_|_"); !strings.Contains(got, `{"key":"held","idle_s":1,"value":{"bytes":1,"age_s":2.5}}`) {
+			t.Errorf("released: %s", got)
+		}
+	})
+}

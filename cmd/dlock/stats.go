@@ -31,11 +31,13 @@ func (a *app) statsCommand() *cobra.Command {
 OWNER is what a lock's holder calls itself, which is host/pid/program unless it
 chose otherwise, else the number of its connection at its server. HELD is for how
 long it has had the lock, LEFT what is left of the lease unless it is renewed,
-and IDLE the time since the last holder. Below it says which servers are not ready:
+and IDLE the time since the last holder. VALUE is the size of what a holder put
+under the key, such as the mark of dlock once, and AGE the time since: such a key
+is listed for as long as it has its value. Below it says which servers are not ready:
 those that were restarted and grant nothing yet, and those whose disk has failed.
 
-An etcd knows neither LEFT, IDLE, SERVER nor how many are connected, and counts HELD
-from the request. It shows what is below the URL's prefix.
+An etcd knows neither LEFT, IDLE, VALUE, AGE, SERVER nor how many are connected, and
+counts HELD from the request. It shows what is below the URL's prefix.
 
 Exit code: 0, or 125 on bad usage or if a server could not be reached; what the
 others know is printed all the same.`,
@@ -130,10 +132,11 @@ func graceOf(r locker.Report, kind, key string) time.Duration {
 
 func printTable(w io.Writer, r locker.Report) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "KIND\tKEY\tHOLDERS\tLIMIT\tWAITERS\tOWNER\tHELD\tLEFT\tIDLE\tSERVER")
+	fmt.Fprintln(t, "KIND\tKEY\tHOLDERS\tLIMIT\tWAITERS\tOWNER\tHELD\tLEFT\tIDLE\tVALUE\tAGE\tSERVER")
 	for _, k := range r.Keys {
-		fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%d\t%s\t%s\t%s\t%s\t%s\n", k.Kind, k.Key, k.Holders, count(k.Limit), k.Waiters,
-			orDash(owner(&k)), orDash(span(k.HeldFor)), orDash(span(k.ExpiresIn)), orDash(span(k.Idle)), orDash(k.Server))
+		size, age := value(k.Value)
+		fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%d\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", k.Kind, k.Key, k.Holders, count(k.Limit), k.Waiters,
+			orDash(owner(&k)), orDash(span(k.HeldFor)), orDash(span(k.ExpiresIn)), orDash(span(k.Idle)), size, age, orDash(k.Server))
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -158,6 +161,14 @@ func owner(k *locker.KeyReport) string {
 		return fmt.Sprintf("%s +%d", name, k.Holders-1)
 	}
 	return name
+}
+
+// value shows the size and the age of a value.
+func value(v *locker.ValueReport) (size, age string) {
+	if v == nil {
+		return "-", "-"
+	}
+	return fmt.Sprintf("%dB", v.Bytes), cmp.Or(span(v.Age), "0s")
 }
 
 // count shows a limit; an idle semaphore has none.

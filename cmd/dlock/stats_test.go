@@ -2,7 +2,9 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -31,7 +33,7 @@ func TestStats(t *testing.T) {
 	out := call(t, toolEnv("DISTRIBUTED_URL="+url), "stats")
 	rows := make(map[string][]string)
 	for line := range strings.Lines(out.stdout) {
-		if f := strings.Fields(line); len(f) == 10 {
+		if f := strings.Fields(line); len(f) == 12 {
 			rows[f[1]] = f
 		}
 	}
@@ -41,10 +43,10 @@ func TestStats(t *testing.T) {
 		t.Errorf("the holder is called %q, want our own id %s in it", name, pid)
 	}
 	for key, want := range map[string][]string{ // "?" is anything but -
-		"KEY":   {"KIND", "KEY", "HOLDERS", "LIMIT", "WAITERS", "OWNER", "HELD", "LEFT", "IDLE", "SERVER"},
-		"held":  {"lock", "held", "1", "1", "1", name, "?", "?", "-", address},
-		"idle":  {"lock", "idle", "0", "1", "0", "-", "-", "-", "", address},
-		"slots": {"semaphore", "slots", "1", "5", "0", name, "?", "-", "-", address},
+		"KEY":   {"KIND", "KEY", "HOLDERS", "LIMIT", "WAITERS", "OWNER", "HELD", "LEFT", "IDLE", "VALUE", "AGE", "SERVER"},
+		"held":  {"lock", "held", "1", "1", "1", name, "?", "?", "-", "-", "-", address},
+		"idle":  {"lock", "idle", "0", "1", "0", "-", "-", "-", "", "-", "-", address},
+		"slots": {"semaphore", "slots", "1", "5", "0", name, "?", "-", "-", "-", "-", address},
 	} {
 		got := rows[key]
 		for i, w := range want {
@@ -69,6 +71,29 @@ func TestStats(t *testing.T) {
 		}
 	}
 	_ = waiter.cmd.Process.Kill()
+}
+
+// TestStatsOfValues has the mark of a Once shown, which is there for long after that.
+func TestStatsOfValues(t *testing.T) {
+	url := serve(t, server.Config{})
+	start(t, toolEnv(), onceSh(url, "exit 0", "--volatile", "key")...).want(0)
+	v, err := open(t, url).Get(t.Context(), "once/key")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := call(t, toolEnv(), "stats", "--server", url)
+	shows := regexp.MustCompile(fmt.Sprintf(`\nlock +once/key +0 +1 +0 +- +- +- +\S+ +%dB +[0-9.]+m?s +\S+\n`, len(v.Data)))
+	if out.code != 0 || !shows.MatchString(out.stdout) {
+		t.Errorf("%+v\nwant what matches %s", out, shows)
+	}
+	out = call(t, toolEnv(), "stats", "--server", url, "--json")
+	var r locker.Report
+	if err := json.Unmarshal([]byte(out.stdout), &r); err != nil || len(r.Keys) != 1 {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	if v := r.Keys[0].Value; v == nil || v.Bytes == 0 || v.Age < 0 || v.Age > patience {
+		t.Errorf("%s", out.stdout)
+	}
 }
 
 func TestStatsOfNothingIsAList(t *testing.T) {
