@@ -21,6 +21,11 @@ type Trace struct {
 	Lost func(LostInfo)
 	// Released is called when a release was answered, or given up.
 	Released func(ReleasedInfo)
+	// Stored is called when a Put was answered, or failed.
+	Stored func(StoredInfo)
+	// Found is called when a Get, or a Join, brought a value: of a Join either
+	// this or Acquired or Failed is called. A Get without a value calls nothing.
+	Found func(FoundInfo)
 }
 
 // AcquiredInfo is for Trace.Acquired.
@@ -64,4 +69,22 @@ type ReleasedInfo struct {
 	Key  string
 	Held time.Duration
 	Err  error // nil if the backend confirmed it
+}
+
+// StoredInfo is for Trace.Stored.
+type StoredInfo struct {
+	Key   string
+	Size  int           // of the data, in bytes
+	Fence uint64        // that the value took; 0 if Err is not nil
+	Took  time.Duration // from the call to the answer
+	Err   error         // nil if stored; else what Put returned
+}
+
+// FoundInfo is for Trace.Found.
+type FoundInfo struct {
+	Key    string
+	Size   int // of the data, in bytes
+	Fence  uint64
+	Age    time.Duration // as the backend knows it; less than Waited if it was put since the call began
+	Waited time.Duration // since the call began
 }

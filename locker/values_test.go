@@ -348,3 +348,53 @@ func TestShelf(t *testing.T) {
 		}
 	})
 }
+
+// TestTraceOfValues: each Put, and each value that somebody got, is told once, and
+// nothing else.
+func TestTraceOfValues(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShelf()
+		stored, found := new(record[locker.StoredInfo]), new(record[locker.FoundInfo])
+		trace := locker.WithTrace(&locker.Trace{Stored: stored.add, Found: found.add})
+		c := newClient(t, s, trace)
+		l, _, err := c.Join(t.Context(), "k", 0)
+		assert.Sure(t, err)
+		_, err = c.Get(t.Context(), "k")
+		assert.Matches(t, err, locker.ErrNoValue)
+		assert.Exactly(t, "told of a lease and of nothing", len(stored.all())+len(found.all()), 0)
+
+		joined := make(chan error, 1)
+		go func() {
+			_, _, err := newClient(t, s, trace).Join(t.Context(), "k", 0)
+			joined <- err
+		}()
+		synctest.Wait()
+		time.Sleep(time.Second)
+		s.set(func() {
+			s.put = func(_ context.Context, h locker.Hold, data []byte, keep time.Duration) (uint64, error) {
+				time.Sleep(time.Second)
+				return s.store(h, data, keep)
+			}
+		})
+		fence, err := l.Put(t.Context(), []byte("data"), 0)
+		assert.Sure(t, err)
+		assert.Sure(t, <-joined)
+		time.Sleep(time.Second)
+		_, err = c.Get(t.Context(), "k")
+		assert.Sure(t, err)
+		_, _, err = c.Join(t.Context(), "k", locker.AnyAge)
+		assert.Sure(t, err)
+		_, err = l.Put(t.Context(), make([]byte, 65), 0)
+		assert.Matches(t, err, locker.ErrTooLarge)
+
+		puts := stored.all()
+		assert.Exactly(t, "puts", fmt.Sprint(puts[:1]), fmt.Sprint([]locker.StoredInfo{{Key: "k", Size: 4, Fence: fence, Took: time.Second}}))
+		assert.Exactly(t, "puts", len(puts), 2)
+		assert.Exactly(t, "size of what was refused", puts[1].Size, 65)
+		assert.Exactly(t, "fence of what was refused", puts[1].Fence, 0)
+		assert.Matches(t, puts[1].Err, locker.ErrTooLarge)
+		late := locker.FoundInfo{Key: "k", Size: 4, Fence: fence, Age: time.Second}
+		assert.Exactly(t, "values", fmt.Sprint(found.all()),
+			fmt.Sprint([]locker.FoundInfo{{Key: "k", Size: 4, Fence: fence, Waited: 2 * time.Second}, late, late}))
+	})
+}

@@ -11,15 +11,33 @@ import (
 // does not queue, and asks once: the error matches ErrUnavailable if the backend
 // could not be reached, and errors.ErrUnsupported if it keeps no values.
 func (c *Client) Get(ctx context.Context, key string) (Value, error) {
+	began := c.settings.clockIf(c.settings.trace.Found != nil)
 	p, err := c.publisher(ctx, key)
 	if err == nil {
 		var v Value
 		if v, err = p.Get(ctx, key); err == nil {
+			c.settings.found(key, &v, began)
 			return v, nil
 		}
 		err = besides(ctx, err)
 	}
 	return Value{}, &Error{Op: "get", Key: key, Backend: c.name, Err: err}
+}
+
+// clockIf reads the clock for a Trace, if that wants to know: without one nothing is
+// paid for it.
+func (s *settings) clockIf(traced bool) time.Duration {
+	if !traced {
+		return 0
+	}
+	return s.clock()
+}
+
+// found tells the Trace of the value that a call which began then has brought.
+func (s *settings) found(key string, v *Value, began time.Duration) {
+	if f := s.trace.Found; f != nil {
+		f(FoundInfo{Key: key, Size: len(v.Data), Fence: v.Fence, Age: v.Age, Waited: s.clock() - began})
+	}
 }
 
 // Shelf says what the backend promises of the values under a key. Like Acquire it
@@ -79,8 +97,7 @@ func besides(ctx context.Context, err error) error {
 // Everything else is as for Acquire: ctx and WithWait bound the waiting, outages
 // are ridden out meanwhile, and a lease that is old when it arrives is confirmed.
 // After an outage the call begins anew, and may miss a value that was published
-// before. A Trace hears of leases and failures, not of values. The error matches
-// errors.ErrUnsupported if the backend cannot.
+// before. The error matches errors.ErrUnsupported if the backend cannot.
 func (c *Client) Join(ctx context.Context, key string, fresh time.Duration, opts ...Option) (*Lease, *Value, error) {
 	a, err := c.exclusive(key, opts)
 	if err != nil {
@@ -134,8 +151,12 @@ func (a *Acquirer) joinOnce(ctx context.Context, j Joiner, fresh, stamp, began t
 	req := a.req
 	req.Stamp = stamp
 	g, v, err := j.Join(ctx, req, fresh)
-	if err != nil || v != nil {
-		return nil, v, err
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case v != nil:
+		a.settings.found(req.Key, v, began)
+		return nil, v, nil
 	}
 	l, err := a.settle(ctx, g, stamp, began)
 	return l, nil, err

@@ -26,14 +26,19 @@ func (l *Lease) Put(ctx context.Context, data []byte, keep time.Duration) (fence
 	if keep < 0 {
 		return 0, l.error("put", fmt.Errorf("%w: keep %v: must not be negative", ErrInvalid, keep))
 	}
+	s := l.acquirer.settings
+	began := s.clockIf(s.trace.Stored != nil)
 	err = l.change(ctx, "put", func(ctx context.Context, p Publisher) (err error) {
 		fence, err = p.Put(ctx, l.handle(), data, keep)
 		return err
 	})
 	if err != nil {
-		return 0, err
+		fence = 0
 	}
-	return fence, nil
+	if f := s.trace.Stored; f != nil {
+		f(StoredInfo{Key: l.Key(), Size: len(data), Fence: fence, Took: s.clock() - began, Err: err})
+	}
+	return fence, err
 }
 
 // RemoveValue removes the value under the key; without one it does nothing. Its
