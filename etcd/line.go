@@ -114,10 +114,16 @@ func (l *line) limit() int {
 	return l.members[0].limit
 }
 
-// fits says whether a member holds: its weight and those of all before it fit
-// under the limit.
+// fits says whether a member holds: its weight and those of all before it fit under
+// the limit. That is what the first says, and never more than the member itself says:
+// who asks with another limit is refused by its own process only, and may be the
+// first until its key is gone.
 func (l *line) fits(rev int64) bool {
-	left := l.limit()
+	i := slices.IndexFunc(l.members, func(m member) bool { return m.rev == rev })
+	if i < 0 {
+		return false
+	}
+	left := min(l.limit(), l.members[i].limit)
 	for _, m := range l.members {
 		if m.weight > left {
 			return false
@@ -132,15 +138,12 @@ func (l *line) fits(rev int64) bool {
 
 // holders counts those of a list, in the order of their creation, who hold.
 func holders(members []member) int {
-	if len(members) == 0 {
-		return 0
-	}
-	left := members[0].limit
+	used := 0
 	for i, m := range members {
-		if m.weight > left {
+		if m.weight > min(members[0].limit, m.limit)-used {
 			return i
 		}
-		left -= m.weight
+		used += m.weight
 	}
 	return len(members)
 }

@@ -60,6 +60,28 @@ func TestLineStarvesNobody(t *testing.T) {
 	wantFit(t, &l, 4)
 }
 
+// TestLineHeedsTheLimitOfWhoAsks: one who asks with another limit is refused, and may be
+// the first until its key is deleted; that lets nobody in for whom it is too many.
+func TestLineHeedsTheLimitOfWhoAsks(t *testing.T) {
+	for _, other := range []int{1, 100} {
+		var l line
+		of := func(name int64, limit int) member {
+			return member{rev: name, name: uint64(name), weight: 1, limit: limit}
+		}
+		l.answer(l.ask(false), 6, []member{of(1, 2), of(2, 2), of(3, other), of(4, 2), of(5, 2), of(6, 2)})
+		wantFit(t, &l, 1, 2)
+		l.deleted(1, 100)
+		l.deleted(2, 100)
+		first := []int64{3, 4}[:min(other, 2)] // it is about to go
+		wantFit(t, &l, first...)
+		if n := holders(l.members); n != len(first) {
+			t.Errorf("%d are said to hold, want %d", n, len(first))
+		}
+		l.deleted(3, 100)
+		wantFit(t, &l, 4, 5)
+	}
+}
+
 func TestLineAsksForWhatItDoesNotKnow(t *testing.T) {
 	var l line
 	first := l.ask(false)
