@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"sync"
 
 	"github.com/distributed-go/distributed/internal/echo"
 	"github.com/distributed-go/distributed/internal/proc"
@@ -61,18 +62,12 @@ func ServeEcho(c *proc.Child) error {
 
 // ServeLocks serves as a child from a lock server until the parent hangs up, and
 // closes the server. Ready is what the parent is told first, such as the address;
-// clients that come before that have been let in. The error is why the child could
-// not be heard or the server stopped serving before its end; the parent's hanging up
-// is none.
+// clients may come before that. The parent's hanging up is no error.
 func ServeLocks(c *proc.Child, s *server.Server, ln net.Listener, ready any) error {
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(ln) }()
-	err := c.Serve(ready)
-	err = errors.Join(err, s.Close())
-	if stopped := <-served; !errors.Is(stopped, server.ErrServerClosed) {
-		err = errors.Join(err, stopped)
-	}
-	return err
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = s.Serve(ln) }) // until Close; whoever cannot reach it before says so
+	defer serving.Wait()
+	return errors.Join(c.Serve(ready), s.Close())
 }
 
 // listen listens on a free port of this machine.

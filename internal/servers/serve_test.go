@@ -57,3 +57,18 @@ func TestAnUnknownKindIsRefused(t *testing.T) {
 		t.Errorf("a toaster: %v", err)
 	}
 }
+
+// TestTheEnd has a parent that hangs up: the child ends by itself, and well.
+func TestTheEnd(t *testing.T) {
+	for _, kind := range []string{Echo, Locks} {
+		cmd, err := proc.InRole("server")
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd.Stdin = strings.NewReader(`{"args":"` + kind + `"}`)
+		out, err := cmd.CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "127.0.0.1:") {
+			t.Errorf("%s: %v, and said %q", kind, err, out)
+		}
+	}
+}
