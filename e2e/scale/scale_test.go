@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -22,6 +21,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/distributed-go/distributed"
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
+	"github.com/distributed-go/distributed/e2e/internal/size"
 	_ "github.com/distributed-go/distributed/etcd" // makes etcd:// known
 	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/internal/figures"
@@ -31,7 +32,10 @@ import (
 	"github.com/distributed-go/distributed/locker"
 )
 
-var full = flag.Bool("full", false, "measure at full size")
+var (
+	idleClients     = size.New("idle-clients", 50, 1000, "idle clients of an etcd; our server has eight times as many")
+	idleClientsTime = size.New("idle-clients-seconds", 2, 30, "seconds for which they are watched")
+)
 
 func TestMain(m *testing.M) {
 	proc.Main(map[string]proc.Role{"ours": servers.Serve, "etcd": etcdRole, "clients": clientsRole})
@@ -114,10 +118,7 @@ func resident(t *testing.T, p *proc.Process) float64 {
 // their own, and do nothing else.
 func TestMeasureIdleClients(t *testing.T) {
 	const ttl = 10 * time.Second
-	few, idle := 50, 2*time.Second
-	if *full {
-		few, idle = 1000, 30*time.Second
-	}
+	few, idle := idleClients.Get(), time.Duration(idleClientsTime.Get())*time.Second
 	table := figures.NewTable("server", "clients", "s until all held", "resident KiB per client, server", "client", "server µs of CPU per client and second", "client")
 	for _, s := range []struct {
 		name, url string
@@ -150,7 +151,8 @@ func TestMeasureIdleClients(t *testing.T) {
 		clients.Kill()
 		p.Kill()
 	}
-	t.Logf("\n\nTTL %v, idle %v, %s, load %s\n%s\n", ttl, idle, runtime.Version(), load(), table)
+	t.Logf("TTL %v, idle %v, %s, load %s", ttl, idle, runtime.Version(), load())
+	campaign.Show(t, table)
 }
 
 func load() string {

@@ -14,20 +14,21 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/distributed-go/distributed"
+	"github.com/distributed-go/distributed/e2e/internal/campaign"
+	"github.com/distributed-go/distributed/e2e/internal/size"
 	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/internal/figures"
 	"github.com/distributed-go/distributed/internal/proc"
 	"github.com/distributed-go/distributed/locker"
 )
 
+var sizeLocks = size.New("size-locks", 20, 500, "locks of each goroutine that a place in etcd's file is measured for")
+
 // TestMeasureEtcdSize says what locks take in an etcd's file, which forgets nothing
 // until it is compacted.
 func TestMeasureEtcdSize(t *testing.T) {
 	const goroutines = 20
-	each := 20
-	if *full {
-		each = 500
-	}
+	each := sizeLocks.Get()
 	var addr string
 	proc.Start(t, "etcd", t.TempDir(), &addr)
 	ctl, err := clientv3.New(clientv3.Config{Endpoints: []string{addr}, Logger: zap.NewNop()})
@@ -75,5 +76,5 @@ func TestMeasureEtcdSize(t *testing.T) {
 		wg.Wait()
 		table.Row(w.what, goroutines*each, float64(inUse()-before)/float64(goroutines*each))
 	}
-	t.Logf("\n\n%s\n", table)
+	campaign.Show(t, table)
 }
