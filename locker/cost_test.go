@@ -165,6 +165,33 @@ func TestClockReadings(t *testing.T) {
 	})
 }
 
+// TestKeeperRestsBeforeASecond in which leases would have needed something that
+// are gone: those that come and go meanwhile do not wake it either.
+func TestKeeperRestsBeforeASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const pairs = 100
+		var now, readings atomic.Int64
+		one := newKeptHold("k")
+		c := newClient(t, &granter{kept: func(string) locker.Kept { return one }}, locker.WithTTL(6*time.Second), locker.WithClock(func() time.Duration {
+			readings.Add(1)
+			return time.Duration(now.Load())
+		}))
+		use := func(times int) {
+			for range times {
+				assert.Sure(t, acquire(t, c, "k").ReleaseWithin(time.Second))
+				synctest.Wait() // for the keeper
+			}
+		}
+		use(2) // its stop instant would be 4.9 s from here
+		now.Store(int64(3900 * time.Millisecond))
+		time.Sleep(time.Second) // the keeper looks at the clock
+		use(2)
+		before := readings.Load()
+		use(pairs)
+		assert.Exactly(t, "readings a pair", float64(readings.Load()-before)/pairs, 3)
+	})
+}
+
 func BenchmarkAcquireRelease(b *testing.B) {
 	benchmarkCycles(b, newClient(b, &granter{session: locker.NewSession(nil)}))
 }

@@ -57,13 +57,14 @@ func (k *keeper) add(l *Lease) error {
 	}
 	k.agenda.put(l)
 	k.used = true
-	k.wakeLocked()
+	k.wakeLocked(l.next()) // not the agenda's: that may be a second of which all leases have gone
 	return nil
 }
 
-// wakeLocked sees that run looks again if the earliest instant moved forward.
-func (k *keeper) wakeLocked() {
-	if next := k.agenda.next(); next < k.sleeps {
+// wakeLocked sees that run looks again if the earliest instant has moved forward,
+// to next.
+func (k *keeper) wakeLocked(next time.Duration) {
+	if next < k.sleeps {
 		k.sleeps = next
 		select {
 		case k.nudge <- struct{}{}:

@@ -121,7 +121,7 @@ func (k *keeper) send(b batch) {
 	for i, u := range b.upkeeps {
 		k.applyLocked(u, &b.renewals[i], b.stamp, now, &after)
 	}
-	k.wakeLocked()
+	k.wakeLocked(k.agenda.next())
 }
 
 // unanswered marks the renewals of which the backend said nothing when their
