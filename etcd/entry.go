@@ -57,6 +57,7 @@ var _ locker.Named = (*entry)(nil)
 type wait struct {
 	queue         *queue // nil for a try
 	question      *question
+	op            *op // that asks
 	weight, limit int
 	doomed        int64         // the last revision of which a deletion was heard before the creation was
 	ready         chan struct{} // closed when the entry holds or is over
@@ -179,6 +180,7 @@ func (b *Backend) enter(ctx context.Context, req *locker.Request, w *wait) (*ent
 	o := &op{then: then, alone: e.subject(), patient: patient, done: func(answers []*pb.ResponseOp, rev int64, err error) {
 		b.entered(e, answers, rev, err)
 	}}
+	w.op = o
 	if ctx.Done() == nil && !patient { // as in the Lock of a Mutex
 		b.sender.carry(ctx, requestTimeout, o)
 	} else {
@@ -302,10 +304,25 @@ func (b *Backend) abandonLocked(e *entry, done func(error)) {
 	case over:
 		done(nil)
 	case asking:
-		e.state, e.end = over, errAbandoned
+		if w := e.wait; b.sender.withdraw(w.op) {
+			b.withdrawnLocked(e, w)
+		} else {
+			e.state, e.end = over, errAbandoned
+		}
 		done(nil)
 	default:
 		b.eraseLocked(e, errAbandoned, done)
+	}
+}
+
+// withdrawnLocked ends an entry that etcd was not asked for.
+func (b *Backend) withdrawnLocked(e *entry, w *wait) {
+	if w.queue != nil {
+		w.queue.line.unanswered(w.question)
+	}
+	b.endLocked(e, errAbandoned)
+	if w.answered != nil {
+		close(w.answered)
 	}
 }
 

@@ -46,7 +46,14 @@ func refused(err error) bool {
 			return true
 		}
 	}
-	return false
+	return unsendable(err)
+}
+
+// unsendable says whether etcd's client did not send a request because it has more bytes
+// than its configuration allows. Its own limit is 2 MiB.
+func unsendable(err error) bool {
+	s, ok := status.FromError(err)
+	return ok && s.Code() == codes.ResourceExhausted && strings.Contains(s.Message(), "trying to send message larger than max")
 }
 
 // explain says what an error of etcd, or of the way to it, is to a caller.
@@ -62,9 +69,11 @@ func (b *Backend) explain(err error) error {
 			return fmt.Errorf("%w: %w", k.locker, err)
 		}
 	}
-	switch status.Code(err) {
-	case codes.Unauthenticated, codes.PermissionDenied:
+	switch code := status.Code(err); {
+	case code == codes.Unauthenticated, code == codes.PermissionDenied:
 		return fmt.Errorf("%w: %w", locker.ErrAuth, err)
+	case unsendable(err):
+		return fmt.Errorf("%w: %w", locker.ErrTooLarge, err)
 	}
 	if strings.Contains(err.Error(), "authentication handshake failed") {
 		return fmt.Errorf("%w: %w: %w", locker.ErrUnavailable, locker.ErrAuth, err)

@@ -1,9 +1,13 @@
 package etcd
 
 import (
+	"context"
+	"fmt"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/locker"
 )
 
@@ -60,4 +64,93 @@ func TestAnotherLimitLetsNobodyIn(t *testing.T) {
 		}
 		release(others, g)
 	}
+}
+
+// TestManyLargeValuesAtOnce: together they are more than etcd takes in a request, and
+// than its client sends.
+func TestManyLargeValuesAtOnce(t *testing.T) {
+	c := startEtcd(t).locker(silent)
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			l, err := c.Acquire(t.Context(), fmt.Sprint("k", i))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if _, err := l.Put(t.Context(), make([]byte, maxValue), 0); err != nil {
+				t.Error(err)
+			}
+			if err := l.Release(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// TestClientThatSendsLittle: etcd's client may be configured to send less than a value
+// may have, which is no outage.
+func TestClientThatSendsLittle(t *testing.T) {
+	s := startEtcd(t)
+	cfg := config(s.addr)
+	cfg.MaxCallSendMsgSize = 64 << 10
+	b, err := Dial(cfg)
+	must(t, err)
+	c := locker.New(b, silent)
+	defer c.Close()
+	l, err := c.Acquire(t.Context(), "k")
+	must(t, err)
+	_, err = l.Put(t.Context(), make([]byte, 100<<10), 0)
+	assert.Matches(t, err, locker.ErrTooLarge)
+	_, err = l.Put(t.Context(), make([]byte, 10<<10), 0)
+	must(t, err)
+	must(t, l.Release(t.Context()))
+}
+
+// TestCallersWhoGiveUpLeaveNothingToSend: what was not sent yet is not sent any more, so
+// that a storm of callers with no time does not leave a queue of what nobody wants.
+func TestCallersWhoGiveUpLeaveNothingToSend(t *testing.T) {
+	s := startEtcd(t)
+	p := newProxy(t, s.addr)
+	b := dialTo(t, p.at)
+	c := locker.New(b, silent, locker.WithTTL(time.Minute))
+	defer c.Close()
+	kept, err := c.Acquire(t.Context(), "kept")
+	must(t, err)
+	p.freeze()
+	asks := []func(ctx context.Context, key string) error{
+		func(ctx context.Context, key string) error { _, err := c.Acquire(ctx, key); return err },
+		func(ctx context.Context, key string) error { _, err := c.TryAcquire(ctx, key); return err },
+		func(ctx context.Context, key string) error { _, err := c.Enqueue(ctx, key); return err },
+	}
+	const callers = 300
+	entries := func() int {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.entries.len()
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	failed := make(chan error)
+	for i := range callers {
+		go func() { failed <- asks[i%len(asks)](ctx, "k") }()
+	}
+	eventually(t, "all ask", func() bool { return entries() == 1+callers })
+	cancel()
+	for range callers {
+		assert.Matches(t, <-failed, context.Canceled)
+	}
+	if n := entries() - 1; n > maxLanes { // one of a key in a transaction, one transaction in a lane
+		t.Errorf("%d that %d callers gave up are left", n, callers)
+	}
+	p.thaw()
+	eventually(t, "only one is left", func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.entries.len() == 1 && len(b.queues) == 0
+	})
+	holders, waiters := census(t, s.opened())
+	assert.Exactly(t, "holders", holders, 1)
+	assert.Exactly(t, "waiters", waiters, 0)
+	must(t, kept.Release(t.Context()))
 }

@@ -116,6 +116,11 @@ func (b *Backend) read(ctx context.Context, get clientv3.Op) (*pb.RangeResponse,
 // do carries out operations, together. If ctx ends first nobody knows whether they
 // were.
 func (b *Backend) do(ctx context.Context, then ...clientv3.Op) ([]*pb.ResponseOp, int64, error) {
+	return b.doOp(ctx, &op{then: then})
+}
+
+// doOp is do for what a sender sends; it tells who waits here of the outcome.
+func (b *Backend) doOp(ctx context.Context, o *op) ([]*pb.ResponseOp, int64, error) {
 	type outcome struct {
 		answers []*pb.ResponseOp
 		rev     int64
@@ -128,15 +133,15 @@ func (b *Backend) do(ctx context.Context, then ...clientv3.Op) ([]*pb.ResponseOp
 		return nil, 0, locker.ErrClosed
 	}
 	out := make(chan outcome, 1)
-	b.sender.submit(&op{then: then, done: func(answers []*pb.ResponseOp, rev int64, err error) {
-		out <- outcome{answers, rev, b.explain(err)}
-	}})
+	o.done = func(answers []*pb.ResponseOp, rev int64, err error) { out <- outcome{answers, rev, b.explain(err)} }
+	b.sender.submit(o)
 	select {
 	case o := <-out:
 		return o.answers, o.rev, o.err
 	case <-b.life.Done():
 		return nil, 0, locker.ErrClosed
 	case <-ctx.Done():
+		b.sender.withdraw(o)
 		return nil, 0, fmt.Errorf("%w: no answer: %w", locker.ErrUnavailable, ended(ctx))
 	}
 }

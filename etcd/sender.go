@@ -31,6 +31,10 @@ const (
 	// maxOps is how many operations go in one transaction. Etcd takes 128 by
 	// default.
 	maxOps = 100
+
+	// maxBytes is how many bytes of values go in one transaction. Etcd takes requests
+	// of 1.5 MiB by default, and its client sends no more than 2 MiB.
+	maxBytes = maxValue
 )
 
 // An op is a part of a transaction: operations that are carried out together, and
@@ -41,6 +45,11 @@ type op struct {
 	patient bool
 	// alone is set if there must not be another op with it in one transaction.
 	alone subject
+	// bytes is how long the value is that it puts.
+	bytes int
+	// withdrawn says that it is not to be sent any more. Guarded by sender.mu.
+	withdrawn bool
+	sent      bool // guarded by sender.mu
 	// done is called once, unless the Backend is closed, on a goroutine of the sender's, with an answer to each
 	// of the operations, and the revision after them; or with an error.
 	done func(answers []*pb.ResponseOp, rev int64, err error)
@@ -70,6 +79,16 @@ func (s *sender) submit(o *op) {
 	s.start()
 }
 
+// withdraw takes back an op that was not sent yet, and says whether it was: then nobody
+// is told of an outcome. Who gives up soon, again and again, must not leave more to send
+// than there are callers.
+func (s *sender) withdraw(o *op) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o.withdrawn = !o.sent
+	return o.withdrawn
+}
+
 // carry is submit for who waits for nothing else than the outcome: where a lane is
 // free the caller sends the op itself, which saves it being woken, and takes others
 // along if it does not go away soon. The end of ctx, or of a time, ends the attempt.
@@ -80,6 +99,7 @@ func (s *sender) carry(ctx context.Context, within time.Duration, o *op) {
 	if free {
 		s.busy++
 		s.all++
+		o.sent = true
 	}
 	s.mu.Unlock()
 	if !free {
@@ -155,42 +175,63 @@ func (s *sender) timed(f func()) (overtaken bool) {
 
 // next takes what goes into one transaction, after an op that does in any case, if
 // there is one. Without anything the lane is closed.
-func (s *sender) next(first *op) (batch []*op) {
+func (s *sender) next(first *op) []*op {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var subjects map[subject]struct{}
-	size, kept := 0, s.queue[:0]
+	var l load
 	if first != nil {
-		batch, size = append(batch, first), len(first.then)
-		if first.alone != (subject{}) {
-			subjects = map[subject]struct{}{first.alone: {}}
-		}
+		l.add(first)
 	}
+	kept := s.queue[:0]
 	for i, o := range s.queue {
-		if len(batch) > 0 && size+len(o.then) > maxOps {
+		if o.withdrawn {
+			continue
+		}
+		if l.full(o) {
 			kept = append(kept, s.queue[i:]...)
 			break
 		}
-		if o.alone != (subject{}) {
-			if _, taken := subjects[o.alone]; taken {
-				kept = append(kept, o)
-				continue
-			}
-			if subjects == nil {
-				subjects = make(map[subject]struct{})
-			}
-			subjects[o.alone] = struct{}{}
+		if !l.add(o) {
+			kept = append(kept, o)
 		}
-		batch = append(batch, o)
-		size += len(o.then)
 	}
 	clear(s.queue[len(kept):])
 	s.queue = kept
-	if len(batch) == 0 {
+	if len(l.ops) == 0 {
 		s.busy--
 		s.all--
 	}
-	return batch
+	return l.ops
+}
+
+// A load is what goes into one transaction.
+type load struct {
+	ops         []*op
+	size, bytes int
+	subjects    map[subject]struct{} // of those that are to be alone; nil if there are none
+}
+
+// full says that there is no room for an op.
+func (l *load) full(o *op) bool {
+	return len(l.ops) > 0 && (l.size+len(o.then) > maxOps || l.bytes+o.bytes > maxBytes)
+}
+
+// add takes an op in, unless it must be alone.
+func (l *load) add(o *op) bool {
+	if o.alone != (subject{}) {
+		if _, taken := l.subjects[o.alone]; taken {
+			return false
+		}
+		if l.subjects == nil {
+			l.subjects = make(map[subject]struct{})
+		}
+		l.subjects[o.alone] = struct{}{}
+	}
+	o.sent = true
+	l.ops = append(l.ops, o)
+	l.size += len(o.then)
+	l.bytes += o.bytes
+	return true
 }
 
 // send sends a batch, and each part of it alone if etcd refuses it.

@@ -103,9 +103,10 @@ func (b *Backend) attempt(ctx context.Context, req *locker.Request, bound int64)
 	}
 	tx := clientv3.OpTxn([]clientv3.Cmp{nobody}, then, []clientv3.Op{clientv3.OpGet(from, list...)})
 	answer := make(chan attempt, 1)
-	b.sender.submit(&op{then: []clientv3.Op{tx}, alone: e.subject(), done: func(answers []*pb.ResponseOp, rev int64, err error) {
+	w.op = &op{then: []clientv3.Op{tx}, alone: e.subject(), done: func(answers []*pb.ResponseOp, rev int64, err error) {
 		answer <- b.attempted(e, answers, rev, err)
-	}})
+	}}
+	b.sender.submit(w.op)
 	select {
 	case a := <-answer:
 		return a, e, a.err

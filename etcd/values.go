@@ -81,7 +81,7 @@ func (b *Backend) Put(ctx context.Context, h locker.Hold, data []byte, keep time
 		}
 		opts = append(opts, clientv3.WithLease(id))
 	}
-	rev, _, err := b.asHolder(ctx, h, clientv3.OpPut(b.keys.value(h.Key), encode(time.Now(), data), opts...))
+	rev, _, err := b.asHolder(ctx, h, len(data), clientv3.OpPut(b.keys.value(h.Key), encode(time.Now(), data), opts...))
 	if err != nil {
 		if id != 0 {
 			b.letGo(id)
@@ -93,12 +93,13 @@ func (b *Backend) Put(ctx context.Context, h locker.Hold, data []byte, keep time
 
 // Remove implements locker.Publisher.
 func (b *Backend) Remove(ctx context.Context, h locker.Hold) error {
-	_, _, err := b.asHolder(ctx, h, clientv3.OpDelete(b.keys.value(h.Key)))
+	_, _, err := b.asHolder(ctx, h, 0, clientv3.OpDelete(b.keys.value(h.Key)))
 	return err
 }
 
-// asHolder carries out an operation on what is published, if the hold lasts.
-func (b *Backend) asHolder(ctx context.Context, h locker.Hold, o clientv3.Op) (int64, *pb.ResponseOp, error) {
+// asHolder carries out an operation on what is published, which has so many bytes, if
+// the hold lasts.
+func (b *Backend) asHolder(ctx context.Context, h locker.Hold, bytes int, o clientv3.Op) (int64, *pb.ResponseOp, error) {
 	if h.Kind != locker.Exclusive {
 		return 0, nil, fmt.Errorf("%w: values are kept under locks only", locker.ErrInvalid)
 	}
@@ -107,7 +108,7 @@ func (b *Backend) asHolder(ctx context.Context, h locker.Hold, o clientv3.Op) (i
 		return 0, nil, errNoSuchHold
 	}
 	held := b.keys.created(subject{h.Kind, h.Key}, name, created)
-	answers, rev, err := b.do(ctx, clientv3.OpTxn([]clientv3.Cmp{held}, []clientv3.Op{o}, nil))
+	answers, rev, err := b.doOp(ctx, &op{then: []clientv3.Op{clientv3.OpTxn([]clientv3.Cmp{held}, []clientv3.Op{o}, nil)}, bytes: bytes})
 	if err != nil {
 		return 0, nil, err
 	}
