@@ -7,10 +7,12 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"math/big"
 	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/distributed-go/distributed/locker"
@@ -56,6 +58,36 @@ func TestAnswersToTheSecret(t *testing.T) {
 				t.Errorf("%d connections are left", left)
 			}
 		}, WithSecret("hunter2"))
+	}
+}
+
+// A wait that ends while others connect says that nobody was reached, and not that
+// somebody holds the key; in every protocol.
+func TestAWaitThatEndsBeforeTheConnection(t *testing.T) {
+	for name, opts := range map[string][]Option{"session": nil, "base": {WithBaseProtocol()}} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				hang := func(ctx context.Context, _ string) (net.Conn, error) {
+					<-ctx.Done()
+					return nil, ctx.Err()
+				}
+				b := newBackend(t, []string{where}, append(opts, WithDialer(hang))...)
+				b.UseClock(clockOf())
+				ctx, cancel := context.WithTimeoutCause(context.Background(), time.Second, errors.New("over"))
+				defer cancel()
+				_, err := b.Acquire(ctx, lock("k"))
+				wantErr(t, err, locker.ErrUnavailable)
+				wantErr(t, err, context.Cause(ctx))
+
+				c := locker.New(b, locker.WithWait(time.Second))
+				_, err = c.Acquire(context.Background(), "k")
+				wantErr(t, err, locker.ErrUnavailable)
+				if errors.Is(err, locker.ErrLocked) || !strings.Contains(err.Error(), "not connected to "+where) {
+					t.Errorf("the error does not say where: %v", err)
+				}
+				c.Close()
+			})
+		})
 	}
 }
 

@@ -27,7 +27,7 @@ func (s *server) way(ctx context.Context) (*conversation, error) {
 	d, err := s.dialLocked(true)
 	s.mu.Unlock()
 	if err == nil {
-		err = d.wait(ctx)
+		err = s.waitFor(ctx, d)
 	}
 	if err != nil {
 		return nil, err

@@ -91,7 +91,7 @@ func (s *server) shared(ctx context.Context) (*conn, error) {
 		d, err := s.dialLocked(false)
 		s.mu.Unlock()
 		if err == nil {
-			err = d.wait(ctx)
+			err = s.waitFor(ctx, d)
 		}
 		if err != nil {
 			return nil, err
@@ -118,13 +118,14 @@ func (s *server) dialLocked(hello bool) (*dialing, error) {
 	return d, nil
 }
 
-// wait waits for the end of the attempt and returns its error.
-func (d *dialing) wait(ctx context.Context) error {
+// waitFor waits for the end of an attempt to connect and returns its error. A wait
+// that ends before must not look as if somebody else held the key.
+func (s *server) waitFor(ctx context.Context, d *dialing) error {
 	select {
 	case <-d.done:
 		return d.err
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return fmt.Errorf("%w: not connected to %v in time: %w", locker.ErrUnavailable, s.addr, context.Cause(ctx))
 	}
 }
 

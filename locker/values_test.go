@@ -349,6 +349,31 @@ func TestShelf(t *testing.T) {
 	})
 }
 
+// TestShelfInAnOutage: when the time is over nobody is in the way of a question, so
+// it is the backend that did not answer.
+func TestShelfInAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hang := make(chan struct{})
+		s := newShelf()
+		s.say = func() (locker.Shelf, error) {
+			<-hang
+			return locker.Shelf{}, context.DeadlineExceeded // as of a backend that says nothing else
+		}
+		for _, opts := range [][]locker.Option{{locker.WithWait(time.Second)}, nil} {
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+			stop := time.AfterFunc(3*time.Second, func() { hang <- struct{}{} })
+			_, err := newClient(t, s, opts...).Shelf(ctx, "k")
+			assert.Matches(t, err, locker.ErrUnavailable)
+			assert.MatchesNot(t, err, locker.ErrLocked)
+			if opts == nil {
+				assert.Matches(t, err, context.DeadlineExceeded)
+			}
+			stop.Stop()
+			cancel()
+		}
+	})
+}
+
 // TestTraceOfValues: each Put, and each value that somebody got, is told once, and
 // nothing else.
 func TestTraceOfValues(t *testing.T) {

@@ -56,6 +56,9 @@ func (c *Client) Shelf(ctx context.Context, key string) (Shelf, error) {
 		if s, err = pub.Shelf(ctx, key); err == nil {
 			return s, nil
 		}
+		if ctx.Err() != nil && !errors.Is(err, ErrUnavailable) {
+			err = fmt.Errorf("%w: no answer in time: %w", ErrUnavailable, err) // nobody is in the way of a question
+		}
 	}
 	return Shelf{}, a.Error("shelf", err)
 }

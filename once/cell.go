@@ -163,7 +163,7 @@ func (c *cell) meet(ctx context.Context) (*locker.Lease, *record, error) {
 	switch {
 	case err == nil:
 		return nil, r, c.accept(r, epoch)
-	case !errors.Is(err, ErrNotDone) && !errors.Is(err, locker.ErrUnavailable): // the wait rides out an outage
+	case !errors.Is(err, ErrNotDone) && (!errors.Is(err, locker.ErrUnavailable) || ctx.Err() != nil): // the wait rides out an outage
 		return nil, nil, c.fail(err)
 	}
 	if err := c.keepable(ctx); err != nil {

@@ -248,3 +248,23 @@ func TestLongNames(t *testing.T) {
 		assert.Sure(t, ask(w.ctx, once.NewGroup[int64](c, strings.Repeat("n", 248)), after(0, 1, nil)).wait().err)
 	})
 }
+
+// TestWaitThatEndsInAnOutage says so, also where the first look took all of it.
+func TestWaitThatEndsInAnOutage(t *testing.T) {
+	for _, took := range []time.Duration{0, time.Minute} {
+		bubble(t, func(w *world) {
+			c, spy := w.spied()
+			spy.get = func() error {
+				time.Sleep(took)
+				return locker.ErrUnavailable
+			}
+			spy.shelf = func() (locker.Shelf, error) { return locker.Shelf{}, locker.ErrUnavailable }
+			err := once.New(c, "k", once.WithLease(locker.WithWait(time.Second))).Do(w.ctx, func(context.Context) error {
+				t.Error("it ran")
+				return nil
+			})
+			assert.Matches(t, err, locker.ErrUnavailable)
+			assert.MatchesNot(t, err, locker.ErrLocked)
+		})
+	}
+}
