@@ -51,6 +51,7 @@ func (s *Server) lost(x *session, e table.Event) {
 		reason = codec.ReasonRevoked
 	case table.EventReleased:
 		if s.releasing == x {
+			s.reuse(x, e.Lease)
 			return
 		}
 		reason = codec.ReasonReleased
@@ -64,6 +65,14 @@ func (s *Server) lost(x *session, e table.Event) {
 	}
 }
 
+// reuse gives back a lease that the session released, unless something may point to
+// it yet: a call, an answer that is held up, or what is kept for a resume.
+func (s *Server) reuse(x *session, l *table.Lease) {
+	if _, plain := l.Tag.(*grantedTo); plain && len(s.parked) == 0 && x.granted == nil {
+		s.table.Reuse(l)
+	}
+}
+
 // granted answers a call whose turn has come, if the client waits for that on
 // this link. If not it will be answered when it is asked again, or be dropped
 // at sync, or run out.
@@ -73,7 +82,7 @@ func (s *Server) granted(x *session, c *call) {
 	case c.ticket && c.wait != 0:
 		s.collect(x, c)
 	case !c.ticket:
-		c.lease.Tag = grantedTo(c.id)
+		answered(c.lease, c.id)
 		delete(x.calls, c.id)
 		s.grant(x, c.id, codec.OK, c.lease)
 		if s.faults.twoLeaders {

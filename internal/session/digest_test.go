@@ -123,8 +123,8 @@ func (d *digester) session(w *world, x *session) {
 		d.bytes = l.AppendState(d.bytes, w.now)
 		d.num(uint64(l.Position()))
 		switch tag := l.Tag.(type) {
-		case grantedTo:
-			d.num(uint64(tag), 1)
+		case *grantedTo:
+			d.num(tag.id, 1)
 		case *call:
 			d.served(tag)
 		}

@@ -287,7 +287,7 @@ func (s *Server) claim(now time.Duration, x *session, r *codec.Request, again bo
 		return
 	}
 	q := table.Request{
-		Kind: table.Lock, Key: r.Key, Owner: x.owner, TTL: s.ttl(r), Limit: r.Limit, Weight: r.Weight, Tag: grantedTo(r.ID),
+		Kind: table.Lock, Key: r.Key, Owner: x.owner, TTL: s.ttl(r), Limit: r.Limit, Weight: r.Weight, Tag: &grantedTo{r.ID},
 	}
 	l, err := (*table.Lease)(nil), table.ErrNotHeld
 	if r.Limit == 1 {

@@ -147,7 +147,7 @@ func (s *Server) acquire(now time.Duration, x *session, r *codec.Request, how co
 	case err != nil:
 		s.reply(x, r.ID, refusal(err))
 	case l.State() == table.Granted && !ticket:
-		l.Tag = grantedTo(r.ID)
+		answered(l, r.ID)
 		n := len(s.parked)
 		if s.grant(x, r.ID, codec.OK, l); len(s.parked) > n {
 			s.limit(r)

@@ -20,8 +20,8 @@ func (s *Server) resume(now time.Duration, x *session) {
 	x.granted = make(map[uint64]*table.Lease)
 	x.owner.Leases(func(l *table.Lease) bool {
 		switch tag := l.Tag.(type) {
-		case grantedTo:
-			x.granted[uint64(tag)] = l
+		case *grantedTo:
+			x.granted[tag.id] = l
 		case *call:
 			if tag.collected {
 				x.granted[tag.id], x.granted[tag.wait] = l, l
@@ -66,7 +66,7 @@ func (s *Server) repeat(x *session, r *codec.Request) bool {
 	case c.ticket:
 		s.place(x, c)
 	case c.lease.State() == table.Granted:
-		c.lease.Tag = grantedTo(c.id)
+		answered(c.lease, c.id)
 		delete(x.calls, c.id)
 		s.again(x, c.id, c.lease)
 	default:

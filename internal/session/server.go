@@ -39,6 +39,7 @@ type Server struct {
 	// When the first of those who are held up gives up, or earlier; 0 is never.
 	impatient time.Duration
 	changes   map[string][]*change // of values, which have not settled, in their order
+	unsure    bool                 // one did not settle, and may be there after a restart
 	now       time.Duration        // of the latest call that can answer with a value
 
 	// Links in the order in which they were heard, and sessions without a link
@@ -95,9 +96,19 @@ type call struct {
 	collected bool // and w was answered with the lease
 }
 
-// grantedTo is the Tag of a lease that answered the l of that ID: all that is
+// A grantedTo is the Tag of a lease that answered the l of that ID: all that is
 // needed of a call then, for as long as the lease lasts.
-type grantedTo uint64
+type grantedTo struct{ id uint64 }
+
+// answered makes the lease the answer to the l of that ID. It may have the Tag of
+// one in whose place it came, which is used again.
+func answered(l *table.Lease, id uint64) {
+	if tag, ok := l.Tag.(*grantedTo); ok {
+		tag.id = id
+		return
+	}
+	l.Tag = &grantedTo{id}
+}
 
 // A Link is a connection that said hello.
 type Link struct {

@@ -34,7 +34,8 @@ type Request struct {
 	// Late says that a session asked for this some time ago: it is not heard by it,
 	// and is passed over if it has been silent since for too long.
 	Late bool
-	// Tag is put into the lease.
+	// Tag is put into the lease. Without one it has that of the lease in whose
+	// place it comes, if there is one: see Reuse.
 	Tag any
 }
 
@@ -95,7 +96,11 @@ func (t *Table) Acquire(now time.Duration, r Request) (*Lease, error) {
 	case t.cfg.MaxWaiters > 0 && int(e.waiting) >= t.cfg.MaxWaiters:
 		return nil, ErrTooManyWaiters
 	}
-	l := &Lease{Tag: r.Tag, entry: e, owner: r.Owner, ttl: r.TTL, weight: int32(r.Weight), marks: named, mac: uint64(max(r.Fences, 1))}
+	l := t.lease()
+	l.entry, l.owner, l.ttl, l.weight, l.marks, l.mac = e, r.Owner, r.TTL, int32(r.Weight), named, uint64(max(r.Fences, 1))
+	if r.Tag != nil {
+		l.Tag = r.Tag
+	}
 	if r.Ticket {
 		l.marks |= ticket
 	}

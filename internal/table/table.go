@@ -58,6 +58,8 @@ type Table struct {
 	held    int
 	waiting int
 
+	spare []*Lease // what Reuse was given
+
 	events []Event // what happened since the last call of Events
 	handed []Event // what that call returned
 
