@@ -37,8 +37,7 @@ type ask struct {
 // newAsk returns an ask for the request.
 func (b *Backend) newAsk(command codec.Command, kind locker.Kind, key string) *ask {
 	a := b.blankAsk()
-	r := &a.call.Request
-	*r = codec.Request{Command: command, Semaphore: kind == locker.Counting, Key: append(r.Key[:0], key...)}
+	a.call.Ask(command, kind == locker.Counting, key)
 	return a
 }
 

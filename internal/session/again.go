@@ -96,10 +96,8 @@ func (c *Client) name(now time.Duration) (all bool) {
 		} else {
 			n.spare.remove(call)
 		}
-		r := &call.Request
-		*r = codec.Request{
-			Command: codec.Renew, Semaphore: h.Semaphore, Key: append(r.Key[:0], h.Key...), Token: h.Token, TTL: h.TTL(),
-		}
+		r := call.Ask(codec.Renew, h.Semaphore, h.Key)
+		r.Token, r.TTL = h.Token, h.TTL()
 		if c.claims {
 			c.makeClaim(h, r)
 		}

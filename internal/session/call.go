@@ -60,6 +60,16 @@ type Call struct {
 
 func (c *Call) at() *links[Call] { return &c.links }
 
+// Ask makes the Request one for this and nothing else, and returns it. The room of
+// the Key before is used again, so nobody else may have that.
+func (c *Call) Ask(command codec.Command, semaphore bool, key string) *codec.Request {
+	r := &c.Request
+	room := r.Key[:0]
+	*r = codec.Request{} // one with fields would be made elsewhere and copied, and it is large
+	r.Command, r.Semaphore, r.Key = command, semaphore, append(room, key...)
+	return r
+}
+
 type callState uint8
 
 const (

@@ -299,8 +299,7 @@ func (c *Client) leave(ticket *Call) {
 // released too: the server may still have it, and beats would renew it.
 func (c *Client) Release(now time.Duration, h *Hold, call *Call) {
 	c.drop(h)
-	key := append(call.Request.Key[:0], h.Key...)
-	call.Request = codec.Request{Command: codec.Release, Semaphore: h.Semaphore, Key: key, Token: h.Token}
+	call.Ask(codec.Release, h.Semaphore, h.Key).Token = h.Token
 	call.Hold, call.Ticket = h, nil
 	c.Do(now, call)
 }

@@ -26,8 +26,8 @@ func (c *Client) Line(now time.Duration, conn uint64, a *codec.Answer) bool {
 	if call == nil || call.state != sent && !call.place {
 		return true // its place was given up, or its connection
 	}
-	c.pending.remove(a.ID)
 	if call.place { // it was only named again
+		c.pending.remove(a.ID)
 		return true
 	}
 	c.answered(now, call, a)
