@@ -1,6 +1,7 @@
 package etcd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -44,6 +45,7 @@ type Backend struct {
 	life    context.Context // ends with Close
 	endLife context.CancelCauseFunc
 	closing func() error
+	unhook  func() bool // ends to wait for the end of the client's life
 	sender  sender
 
 	started sync.Mutex     // may be taken under mu
@@ -63,7 +65,8 @@ type Backend struct {
 }
 
 // New returns a Backend that uses a client, which the caller closes after the
-// Backend. It panics if the client is nil, and does no I/O.
+// Backend: who closes it before has closed the Backend too, but the holds that it has
+// then end at their deadlines, as if etcd were away. It panics if the client is nil, and does no I/O.
 func New(client *clientv3.Client, opts ...Option) (*Backend, error) {
 	if client == nil {
 		panic("distributed: etcd.New with a nil client")
@@ -71,6 +74,7 @@ func New(client *clientv3.Client, opts ...Option) (*Backend, error) {
 	b, err := newBackend(client.Endpoints(), opts)
 	if err == nil {
 		b.client.Store(client)
+		b.endWith(client.Ctx())
 	}
 	return b, err
 }
@@ -84,9 +88,24 @@ func Dial(cfg clientv3.Config, opts ...Option) (*Backend, error) {
 	b, err := newBackend(cfg.Endpoints, opts)
 	if err == nil {
 		b.config = withDefaults(cfg, b.life)
+		if cfg.Context != nil {
+			b.endWith(cfg.Context)
+		}
 	}
 	return b, err
 }
+
+// errClientClosed is why a Backend is closed whose client is.
+var errClientClosed = fmt.Errorf("%w: the client of etcd that it uses was closed", locker.ErrClosed)
+
+// endWith closes the Backend, as far as that is possible then, when its client's life
+// ends: nothing would be answered any more.
+func (b *Backend) endWith(client context.Context) {
+	b.unhook = context.AfterFunc(client, func() { b.endLife(errClientClosed) })
+}
+
+// closedFor is the error of a Backend whose life has ended.
+func (b *Backend) closedFor() error { return cmp.Or(context.Cause(b.life), locker.ErrClosed) }
 
 func newBackend(endpoints []string, opts []Option) (*Backend, error) {
 	s, err := configure(opts)
@@ -160,7 +179,7 @@ func (b *Backend) join() bool {
 func (b *Backend) check(ctx context.Context, req *locker.Request) error {
 	switch {
 	case b.life.Err() != nil:
-		return locker.ErrClosed
+		return b.closedFor()
 	case ctx.Err() != nil:
 		return ended(ctx)
 	case req.Fences > 1:
@@ -244,7 +263,7 @@ func (b *Backend) awaitTurn(ctx context.Context, e *entry, ready <-chan struct{}
 	case e.state == over:
 		return locker.Grant{}, e.err()
 	case b.life.Err() != nil:
-		return locker.Grant{}, locker.ErrClosed
+		return locker.Grant{}, b.closedFor()
 	case ctx.Err() != nil:
 		b.abandonLocked(e, nil)
 		return locker.Grant{}, ended(ctx)
@@ -260,7 +279,22 @@ func (b *Backend) close() error {
 	b.started.Lock()
 	b.closed = true
 	b.started.Unlock()
+	if b.unhook != nil {
+		b.unhook()
+	}
 	b.endLife(locker.ErrClosed)
+	if !errors.Is(b.closedFor(), errClientClosed) { // else etcd cannot be told
+		b.revokeAll()
+	}
+	b.wg.Wait()
+	if c := b.client.Load(); c != nil && b.config != nil {
+		_ = c.Close() // what it says is that its context has ended
+	}
+	return nil
+}
+
+// revokeAll revokes all leases.
+func (b *Backend) revokeAll() {
 	b.mu.Lock()
 	var leases []*lease
 	for _, l := range b.leases {
@@ -288,9 +322,4 @@ func (b *Backend) close() error {
 		})
 	}
 	wg.Wait()
-	b.wg.Wait()
-	if c := b.client.Load(); c != nil && b.config != nil {
-		_ = c.Close() // what it says is that its context has ended
-	}
-	return nil
 }

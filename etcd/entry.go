@@ -133,7 +133,7 @@ func (b *Backend) makeEntry(l *lease, req *locker.Request, w *wait) (*entry, err
 	switch {
 	case b.life.Err() != nil:
 		l.leaveLocked()
-		return nil, locker.ErrClosed
+		return nil, b.closedFor()
 	case l.tainted:
 		l.leaveLocked()
 		return nil, nil

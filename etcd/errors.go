@@ -62,7 +62,7 @@ func (b *Backend) explain(err error) error {
 		return nil
 	}
 	if b.life.Err() != nil {
-		return locker.ErrClosed
+		return b.closedFor()
 	}
 	for _, k := range known {
 		if errors.Is(rpctypes.Error(err), k.etcd) {

@@ -154,3 +154,70 @@ func TestCallersWhoGiveUpLeaveNothingToSend(t *testing.T) {
 	assert.Exactly(t, "waiters", waiters, 0)
 	must(t, kept.Release(t.Context()))
 }
+
+// TestOwnerClosesTheClient, or ends the context that it was made with, while others
+// hold and wait: nobody waits for ever.
+func TestOwnerClosesTheClient(t *testing.T) {
+	s := startEtcd(t)
+	other, observer := s.locker(silent), s.opened()
+	theirs, err := other.Acquire(t.Context(), "theirs")
+	must(t, err)
+	client := s.etcdctl()
+	passedIn, err := New(client)
+	must(t, err)
+	cfg := config(s.addr)
+	var end context.CancelFunc
+	cfg.Context, end = context.WithCancel(t.Context())
+	dialed, err := Dial(cfg)
+	must(t, err)
+	for _, owned := range []struct {
+		b     *Backend
+		close func()
+	}{{passedIn, func() { client.Close() }}, {dialed, end}} {
+		c := locker.New(owned.b, silent, locker.WithTTL(2*time.Second))
+		l, err := c.Acquire(t.Context(), "k")
+		must(t, err)
+		waited := make(chan error, 1)
+		go func() {
+			_, err := c.Acquire(context.Background(), "theirs")
+			waited <- err
+		}()
+		eventually(t, "one waits", func() bool { _, w := census(t, observer); return w == 1 })
+		owned.close()
+		assert.Matches(t, <-waited, locker.ErrClosed, errClientClosed)
+		_, err = c.Acquire(context.Background(), "new")
+		assert.Matches(t, err, locker.ErrClosed, errClientClosed)
+		_, err = c.TryAcquire(context.Background(), "new")
+		assert.Matches(t, err, locker.ErrClosed)
+		<-l.Lost()
+		must(t, c.Close())
+		eventually(t, "its lease has run out", func() bool { h, w := census(t, observer); return h == 1 && w == 0 })
+	}
+	must(t, theirs.Release(t.Context()))
+}
+
+// TestNobodyWaitsForAPrivateLease: who gives up before etcd has granted it leaves none.
+func TestNobodyWaitsForAPrivateLease(t *testing.T) {
+	s := startEtcd(t)
+	ctl, p := s.etcdctl(), newProxy(t, s.addr)
+	b := dialTo(t, p.at)
+	defer b.Close()
+	req := locker.Request{Key: "k", Limit: 1, Weight: 1, TTL: time.Hour}
+	g, err := b.Acquire(t.Context(), req)
+	must(t, err)
+	for range 5 {
+		p.freeze()
+		ctx, cancel := context.WithCancel(t.Context())
+		failed := make(chan error)
+		go func() {
+			_, err := b.Acquire(ctx, req)
+			failed <- err
+		}()
+		eventually(t, "etcd has granted the lease", func() bool { return leases(t, ctl) == 2 })
+		cancel()
+		assert.Matches(t, <-failed, context.Canceled)
+		p.thaw()
+		eventually(t, "the lease is revoked", func() bool { return leases(t, ctl) == 1 })
+	}
+	must(t, b.Release(t.Context(), locker.Hold{Key: "k", Token: g.Token}))
+}

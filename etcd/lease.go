@@ -81,7 +81,7 @@ func (b *Backend) take(ctx context.Context, ttl time.Duration) (*lease, error) {
 		}
 		if !b.background(l.run) {
 			b.mu.Unlock()
-			return nil, locker.ErrClosed
+			return nil, b.closedFor()
 		}
 		if l.private {
 			b.private[l] = struct{}{}
@@ -115,13 +115,18 @@ func (l *lease) leaveLocked() {
 	l.idle = l.b.now()
 	switch {
 	case l.users > 0:
-	case l.private:
-		l.restLocked()
-		l.endedLocked()
-		l.b.background(func() { l.revoke(l.b.life) })
+	case l.private && l.id != 0: // else who waits for its grant ends it
+		l.endPrivateLocked()
 	case l.tainted:
 		l.wake()
 	}
+}
+
+// endPrivateLocked ends a private lease whose only user has gone.
+func (l *lease) endPrivateLocked() {
+	l.restLocked()
+	l.endedLocked()
+	l.b.background(func() { l.revoke(l.b.life) })
 }
 
 // toilLocked renews a private lease from now on, while its hold waits.
@@ -187,6 +192,9 @@ func (l *lease) begin() bool {
 	}
 	l.id, l.term, l.idle = r.ID, time.Duration(r.TTL)*time.Second, stamp
 	l.since.Store(int64(stamp))
+	if l.private && l.users == 0 {
+		l.endPrivateLocked()
+	}
 	return true
 }
 

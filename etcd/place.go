@@ -46,7 +46,7 @@ func (b *Backend) Enqueue(ctx context.Context, req locker.Request) (locker.Place
 	case e.state == over:
 		return nil, e.err()
 	case b.life.Err() != nil:
-		return nil, locker.ErrClosed
+		return nil, b.closedFor()
 	case ctx.Err() != nil:
 		p.usedLocked()
 		b.abandonLocked(e, nil)

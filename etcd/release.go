@@ -20,7 +20,7 @@ func (b *Backend) Release(ctx context.Context, h locker.Hold) error {
 	case err := <-released:
 		return err
 	case <-b.life.Done():
-		return locker.ErrClosed
+		return b.closedFor()
 	case <-ctx.Done():
 		return fmt.Errorf("%w: no answer: %w", locker.ErrUnavailable, ended(ctx))
 	}
@@ -45,7 +45,7 @@ func (b *Backend) ReleaseWithin(now, d time.Duration, h locker.Hold) error {
 	case err := <-released:
 		return err
 	case <-b.life.Done():
-		return locker.ErrClosed
+		return b.closedFor()
 	case <-rest.C:
 		return fmt.Errorf("%w: no answer: %w", locker.ErrUnavailable, context.DeadlineExceeded)
 	}
@@ -70,7 +70,7 @@ func (b *Backend) releasing(h locker.Hold) (*chore, <-chan error, error) {
 	e := b.entryLocked(h)
 	switch {
 	case b.life.Err() != nil:
-		return nil, nil, locker.ErrClosed
+		return nil, nil, b.closedFor()
 	case e != nil && e.state == over:
 		return nil, nil, fmt.Errorf("%w: %w", locker.ErrNotHeld, e.err())
 	case e != nil:

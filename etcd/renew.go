@@ -44,7 +44,7 @@ func (b *Backend) byLease(renewals []locker.Renewal) (holds map[*lease][]*locker
 		e := b.entryLocked(r.Hold)
 		switch {
 		case b.life.Err() != nil:
-			r.Err = locker.ErrClosed
+			r.Err = b.closedFor()
 		case r.TTL <= 0:
 			r.Err = fmt.Errorf("%w: renewal for %v", locker.ErrInvalid, r.TTL)
 		case e != nil && e.state == over:
@@ -130,7 +130,7 @@ func (b *Backend) doOp(ctx context.Context, o *op) ([]*pb.ResponseOp, int64, err
 		return nil, 0, ended(ctx)
 	}
 	if b.life.Err() != nil {
-		return nil, 0, locker.ErrClosed
+		return nil, 0, b.closedFor()
 	}
 	out := make(chan outcome, 1)
 	o.done = func(answers []*pb.ResponseOp, rev int64, err error) { out <- outcome{answers, rev, b.explain(err)} }
@@ -139,7 +139,7 @@ func (b *Backend) doOp(ctx context.Context, o *op) ([]*pb.ResponseOp, int64, err
 	case o := <-out:
 		return o.answers, o.rev, o.err
 	case <-b.life.Done():
-		return nil, 0, locker.ErrClosed
+		return nil, 0, b.closedFor()
 	case <-ctx.Done():
 		b.sender.withdraw(o)
 		return nil, 0, fmt.Errorf("%w: no answer: %w", locker.ErrUnavailable, ended(ctx))

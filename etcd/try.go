@@ -113,7 +113,7 @@ func (b *Backend) attempt(ctx context.Context, req *locker.Request, bound int64)
 	case <-ctx.Done():
 		err = ended(ctx)
 	case <-b.life.Done():
-		return attempt{}, nil, locker.ErrClosed
+		return attempt{}, nil, b.closedFor()
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()

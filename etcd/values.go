@@ -135,7 +135,7 @@ func (b *Backend) keepFor(ctx context.Context, keep time.Duration) (clientv3.Lea
 		}
 		out <- outcome{id: r.ID}
 	}) {
-		return 0, locker.ErrClosed
+		return 0, b.closedFor()
 	}
 	select {
 	case o := <-out:
