@@ -27,12 +27,12 @@ var (
 
 // TestFailingDisk makes the disk fail on which the data directory is, under load:
 // no byte more can be written, there is no space left, or syncs fail. The server
-// says so, goes on with what it has promised and gives no more fences than it had
-// reserved. Then it is killed, and once the disk is well again the next one knows
-// of everything that was promised.
+// says so, goes on with what it has promised, gives no more fences than it had
+// reserved and takes no value that it cannot write. Then it is killed, and once the
+// disk is well again the next one knows of everything that was promised.
 func TestFailingDisk(t *testing.T) {
 	mostlyWaits(t)
-	table := figures.NewTable("disk", "fails by", "rounds", "holds", "long leases written before it failed", "refused", "starts refused meanwhile", "live holds that kept their fences", "lost to slow starts", "violations")
+	table := figures.NewTable("disk", "fails by", "rounds", "holds", "long leases written before it failed", "refused", "starts refused meanwhile", "live holds that kept their fences", "lost to slow starts", "values put or removed", "big ones while it failed", "not stored", "violations")
 	for _, c := range []struct {
 		name, by string
 		medium   func(*testing.T) medium
@@ -49,7 +49,7 @@ func TestFailingDisk(t *testing.T) {
 			}
 			f := &failingDisk{medium: c.medium(t)}
 			v := f.run(t)
-			table.Row(c.name, c.by, diskRounds.Get(), v.count, f.written, len(f.refused), f.unstarted, f.kept, f.excused, len(v.found))
+			table.Row(c.name, c.by, diskRounds.Get(), v.count, f.written, len(f.refused), f.unstarted, f.kept, f.excused, f.putters.answered, f.stored, f.putters.undecided, len(v.found))
 			campaign.Report(t, v.found)
 		})
 	}
@@ -67,6 +67,7 @@ type failingDisk struct {
 	highest         uint64      // fence that was ever given
 	found           []campaign.Violation
 	written         int // long leases that a failing disk still took
+	stored          int // big values that a failing disk still took
 	unstarted, kept int
 }
 
@@ -86,18 +87,20 @@ func (f *failingDisk) run(t *testing.T) verdict {
 	f.restarting = &restarting{rig: newRig(t, f.config)}
 	f.live = f.hold(liveHolds.Get())
 	wants := f.fences(f.live)
+	f.putters = startPutters(f.rig)
 	for i := range diskRounds.Get() {
 		assert.Sure(t, f.round(i))
 		got := f.fences(f.live)
 		f.kept += f.compare(wants, got)
 		wants = got
 	}
+	values := f.putters.stop()
 	each(f.rig, f.live, func(p *player) error {
 		f.stop(p)
 		return nil
 	})
 	v := f.judge(restartTTL() + 10*time.Second)
-	v.found = slices.Concat(v.found, f.found, f.lost)
+	v.found = slices.Concat(v.found, f.found, f.lost, values)
 	return v
 }
 
@@ -119,6 +122,9 @@ func (f *failingDisk) round(n int) error {
 		return err
 	}
 	if err := f.fail(f.server); err != nil {
+		return err
+	}
+	if err := f.provokeValues(w, n); err != nil {
 		return err
 	}
 	if err := f.provoke(w, n); err != nil {
@@ -174,6 +180,28 @@ func (f *failingDisk) provoke(w *wire, n int) error {
 			break
 		}
 	}
+	return f.admits(w, failedLeases)
+}
+
+// provokeValues puts values until one is refused because the disk takes no more,
+// and sees whether the server says so, and still has those it took.
+func (f *failingDisk) provokeValues(w *wire, n int) error {
+	const enough = 20 // of them need more space than what is free in a file
+	put, err := f.putters.provoke(n, enough)
+	if err != nil {
+		return err
+	}
+	if f.stored += put; put == enough {
+		f.wrong("silent", "%d values of %d bytes were put at a server that cannot write", put, bigValue)
+	}
+	if err := f.admits(w, failedValues); err != nil {
+		return err
+	}
+	return f.putters.readAll(f.server)
+}
+
+// admits sees whether a server says that its disk has failed for something.
+func (f *failingDisk) admits(w *wire, what string) error {
 	var st serverStatus
 	if err := f.server.Call(f.ctx, "status", struct{}{}, &st); err != nil {
 		return err
@@ -182,8 +210,12 @@ func (f *failingDisk) provoke(w *wire, n int) error {
 	if err != nil {
 		return err
 	}
-	if want := (serverStatus{State: "failed", Health: 200, Ready: 503}); st != want || !strings.Contains(strings.Join(stats, " "), `"state":"failed"`) {
-		f.wrong("silent", "the status of a server whose disk has failed is %+v, want %+v, and its stats begin with %.200q", st, want, stats)
+	want := serverStatus{State: "failed", Health: 200, Ready: 503, Failed: what}
+	if what == failedValues && st.Failed == failedLeases {
+		want.Failed = st.Failed // they failed by themselves meanwhile, and come first
+	}
+	if st != want || !strings.Contains(strings.Join(stats, " "), `"state":"failed"`) {
+		f.wrong("silent", "the status of a server whose disk has failed for %s is %+v, want %+v, and its stats begin with %.200q", what, st, want, stats)
 	}
 	return nil
 }
@@ -240,7 +272,7 @@ func (f *failingDisk) exhaust(n int) error {
 // one find it healed, and sees what they know.
 func (f *failingDisk) recover() error {
 	gone, copied := witness.Monotonic(), filepath.Join(f.t.TempDir(), "copy")
-	f.server.Kill()
+	f.killServer()
 	if err := os.CopyFS(copied, os.DirFS(f.config.DataDir)); err != nil {
 		return err
 	}
@@ -272,6 +304,9 @@ func (f *failingDisk) recover() error {
 		f.wrong("fence", "after a restart the fence is %d, and was %d", fence, f.highest)
 	}
 	f.took(token, 1)
+	if err := f.putters.unprovoke(); err != nil {
+		return err
+	}
 	return f.still(w)
 }
 

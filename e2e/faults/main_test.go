@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/signal"
+	"strings"
 	"testing"
 	"time"
 
@@ -135,11 +136,15 @@ func serverRole(c *proc.Child) error {
 	return servers.ServeLocks(c, s, ln, ready)
 }
 
-// A serverStatus is what a server says of itself: its state, and over HTTP.
+// A serverStatus is what a server says of itself: its state, also over HTTP, and for
+// what its disk has failed.
 type serverStatus struct {
 	State         string
 	Health, Ready int
+	Failed        string // one of those below, or nothing
 }
+
+const failedLeases, failedValues = "leases", "values"
 
 func statusOf(s *server.Server) serverStatus {
 	ask := func(path string) int {
@@ -147,7 +152,16 @@ func statusOf(s *server.Server) serverStatus {
 		s.Health().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, http.NoBody))
 		return w.Code
 	}
-	return serverStatus{State: string(s.Status().State), Health: ask("/healthz"), Ready: ask("/readyz")}
+	st := s.Status()
+	is := serverStatus{State: string(st.State), Health: ask("/healthz"), Ready: ask("/readyz")}
+	switch {
+	case st.Err == nil:
+	case strings.Contains(st.Err.Error(), valuesFile):
+		is.Failed = failedValues
+	default:
+		is.Failed = failedLeases
+	}
+	return is
 }
 
 // limitWrites makes every later write of this process to a file fail.

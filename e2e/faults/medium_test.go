@@ -15,8 +15,9 @@ import (
 	"github.com/distributed-go/distributed/internal/assert"
 )
 
-// failingSyncs makes the syncs of a data directory fail while there is a file of a
-// certain name: no kernel does so on request for those who are not root.
+// failingSyncs makes the syncs of a data directory, and the last one of each
+// transaction of values, fail while there is a file of a certain name: no kernel does
+// so on request for those who are not root.
 var failingSyncs = []edit{{"internal/datadir/fs.go", "	return f, nil\n}", `	return failing{f}, nil
 }
 
@@ -27,7 +28,11 @@ func (f failing) Sync() error {
 		return &fs.PathError{Op: "sync", Path: f.Name(), Err: errors.New("planted input/output error")}
 	}
 	return f.File.Sync()
-}`}}
+}`}, {"internal/datadir/valuestore.go", "	var p *panicError\n	if errors.As(", `	if _, missing := os.Stat(os.Getenv("` + syncsFail + `")); err == nil && missing == nil {
+		err = errors.New("planted input/output error of bbolt's last sync")
+	}
+	var p *panicError
+	if errors.As(`}}
 
 // syncsFail is the variable with the name of that file.
 const syncsFail = "DLOCK_FAULTS_SYNCS_FAIL"

@@ -238,4 +238,89 @@ var mutants = []mutant{
 		Run:   failed + "/writes",
 		Kinds: []string{"ceiling"},
 	},
+	{
+		Name:  "a put is answered before it is written",
+		Bug:   []edit{{"internal/session/values.go", "	if s.faults.okEarly {", "	if true {"}},
+		Run:   failed + "/writes",
+		Kinds: []string{"value"},
+	},
+	{
+		Name: "puts count already, and are written with those of the next 20 ms",
+		Bug: []edit{
+			{"internal/datadir/values.go", "	if w.faults.valuesEarly {", "	if w.changed != nil {\n		go w.changed()"},
+			{"internal/datadir/values.go", "	w.mu.Lock()\n	ops, w.pending = ", "	time.Sleep(20 * time.Millisecond)\n	w.mu.Lock()\n	ops, w.pending = "},
+		},
+		Run:   restarted,
+		Args:  manyRestarts,
+		Kinds: []string{"value"},
+	},
+	{
+		Name:  "what the disk says of values is ignored",
+		Bug:   []edit{{"internal/datadir/values.go", "	if err := w.store.apply(ops); err != nil {", "	if err := w.store.apply(ops); err != nil && w.store.db == nil {"}},
+		Run:   failed + "/writes",
+		Kinds: []string{"value"},
+	},
+	{
+		Name:  "syncs of values that fail are ignored",
+		World: failingSyncs,
+		Bug:   []edit{{"internal/datadir/values.go", "	if err := w.store.apply(ops); err != nil {", "	if err := w.store.apply(ops); err != nil && w.store.db == nil {"}},
+		Run:   failed + "/syncs",
+		Args:  []string{"-planted"},
+		Kinds: []string{"silent"},
+	},
+	{
+		Name:  "that no value can be written is not told",
+		Bug:   []edit{{"server/status.go", "			st.Err = k.disk.valuesErr()", "			st.Err = nil"}},
+		Run:   failed + "/writes",
+		Kinds: []string{"silent"},
+	},
+	{
+		Name:  "a removal is not written",
+		Bug:   []edit{{"internal/datadir/valuestore.go", "			if op.remove {\n", "			if op.remove {\n				continue\n			}\n			if op.remove {\n"}},
+		Run:   restarted,
+		Kinds: []string{"value"},
+	},
+	{
+		Name:  "the checksum over a value is ignored",
+		Bug:   []edit{{"internal/datadir/valuerecord.go", "	if s != sumOf(name, b[sumSize:]) && !f.valuesUnchecked {", "	if false {"}},
+		Run:   damaged,
+		Kinds: []string{"value"},
+	},
+	{
+		Name: "a damaged values.db is taken for empty",
+		Bug: []edit{{"internal/datadir/valuestore.go", "	old, err := vs.read(name, slots)\n", `	old, err := vs.read(name, slots)
+	if errors.Is(err, ErrDamaged) {
+		slots.ValuesTx, err = 0, cmp.Or(os.Remove(vs.path()), fs.ErrNotExist)
+	}
+`}, {"internal/datadir/valuestore.go", "import (\n", "import (\n	\"cmp\"\n"}},
+		Run:   damaged,
+		Kinds: []string{"value"},
+	},
+	{
+		Name:  "a missing values.db is taken for the first use",
+		Bug:   []edit{{"internal/datadir/valuestore.go", "	case slots.ValuesTx > 0 && !f.missingValues:", "	case false:"}},
+		Run:   damaged,
+		Kinds: []string{"value"},
+	},
+	{
+		Name:  "one whole first page of values.db is enough",
+		Bug:   []edit{{"internal/datadir/valuepages.go", "	case f.fallBack && (", "	case (f.fallBack || true) && ("}},
+		Run:   damaged,
+		Kinds: []string{"value"},
+	},
+	{
+		Name: "an older values.db is taken",
+		Bug: []edit{
+			{"internal/datadir/valuerecord.go", "	case h.tx < slots.ValuesTx && !f.olderValues:", "	case false:"},
+			{"internal/datadir/valuerecord.go", "	case h.boot < slots.Boot && !f.olderValues:", "	case false:"},
+		},
+		Run:   damaged,
+		Kinds: []string{"value"},
+	},
+	{
+		Name:  "the values.db of another directory is taken",
+		Bug:   []edit{{"internal/datadir/valuerecord.go", "	case h.id != to:", "	case false:"}},
+		Run:   damaged,
+		Kinds: []string{"value"},
+	},
 }

@@ -5,7 +5,6 @@ package faults
 import (
 	"fmt"
 	"maps"
-	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -37,12 +36,13 @@ func restartTTL() time.Duration { return time.Duration(restartMillis.Get()) * ti
 // TestKillServer kills servers with a data directory under their holders and
 // starts them again. Live holds keep their fences; nobody is granted anything
 // before the grace is over; then whoever waits is, also for the keys of holders
-// who died with the server.
+// who died with the server. Each value that was put is there.
 func TestKillServer(t *testing.T) {
 	beside(t)
 	r := newRestarting(t, serverConfig{DataDir: filepath.Join(t.TempDir(), "data"), MaxGrace: restartTTL()})
 	live := r.hold(liveHolds.Get())
 	wants := r.fences(live)
+	r.putters = startPutters(r.rig)
 	var (
 		deaths []death
 		kept   int
@@ -55,20 +55,21 @@ func TestKillServer(t *testing.T) {
 		wants = got
 	}
 	r.awaitGrants(r.free, r.graceEnds(r.starts[len(r.starts)-1]))
+	wrong := r.putters.stop()
 	v := r.end(live)
 	took, late := witness.Takeovers(v.holds, deaths, takeoverBound)
-	wrong, after := r.graces(v)
-	v.found = slices.Concat(v.found, r.lost, late, wrong)
+	grants, after := r.graces(v)
+	v.found = slices.Concat(v.found, r.lost, late, grants, wrong)
 	early := 0
-	for _, x := range wrong {
+	for _, x := range grants {
 		if x.Kind == "grace" {
 			early++
 		}
 	}
 	table := figures.NewTable("server killed, with a data directory", "TTL", "kills", "live holds", "kept their fences", "lost to slow starts", "server away for ms, median", "greatest", "grants before the end of the grace",
-		"first grant of each free key after it ms, median", "p99", "greatest", "keys of the dead", "their next holder after ms, median", "greatest", "violations")
+		"first grant of each free key after it ms, median", "p99", "greatest", "keys of the dead", "their next holder after ms, median", "greatest", "values put or removed", "without an answer", "violations")
 	table.Row("grace as long as the TTL", restartTTL(), restarts.Get(), liveHolds.Get(), kept, r.excused, r.away.Median(), r.away.Quantile(1), early, after.Median(), after.Quantile(0.99), after.Quantile(1),
-		len(took), figures.Sample(took).Median(), figures.Sample(took).Quantile(1), len(v.found))
+		len(took), figures.Sample(took).Median(), figures.Sample(took).Quantile(1), r.putters.answered, r.putters.undecided, len(v.found))
 	campaign.Show(t, table)
 	campaign.Report(t, v.found)
 }
@@ -105,75 +106,36 @@ func TestKillServerWithoutDirectory(t *testing.T) {
 	campaign.Report(t, found)
 }
 
-// TestDamagedDirectory flips a byte in the files of a directory. With one slot
-// whole the server goes on, and fences grow; with none it does not start.
-func TestDamagedDirectory(t *testing.T) {
-	beside(t)
-	config := serverConfig{DataDir: filepath.Join(t.TempDir(), "data"), MaxGrace: time.Second}
-	var last uint64
-	for _, damaged := range [][]string{nil, {"state-a"}, {"state-b"}, {"state-a", "state-b"}} {
-		for _, name := range damaged {
-			flip(t, filepath.Join(config.DataDir, name))
-		}
-		s, err := launchServer(t.Context(), "", "127.0.0.1:0", config)
-		if len(damaged) == 2 {
-			if err == nil {
-				s.Kill()
-				t.Error(campaign.Violationf("damage", "a server started with both of its slots damaged"))
-			}
-			return
-		}
-		if err != nil {
-			t.Error(campaign.Violationf("damage", "with %q damaged, and one slot whole, the server does not start: %v", damaged, err))
-			return
-		}
-		fence := grantOf(t, s)
-		if fence <= last {
-			t.Error(campaign.Violationf("damage", "after %q was damaged the fence is %d, and was %d", damaged, fence, last))
-		}
-		last = fence
-		s.Kill()
-	}
-}
-
-// flip changes a byte in the second half of a file.
-func flip(t *testing.T, path string) {
-	t.Helper()
-	b, err := os.ReadFile(path)
-	assert.Sure(t, err)
-	b[len(b)*3/4] ^= 1
-	assert.Sure(t, os.WriteFile(path, b, 0o600))
-}
-
-// grantOf acquires and releases a key and returns its fence.
-func grantOf(t *testing.T, s *lockServer) uint64 {
-	t.Helper()
-	c := open(t, urlOf(s.Addr, true), time.Second)
-	l, err := c.Acquire(t.Context(), "key")
-	assert.Sure(t, err)
-	f, _ := l.Fence()
-	assert.Sure(t, l.Release(t.Context()))
-	assert.Sure(t, c.Close())
-	return f
-}
-
 // A restarting is a campaign whose server is killed.
 type restarting struct {
 	*rig
 	free    []string             // keys that probers acquire all the time
 	probers *player              // each lane has a key of its own
+	putters *putters             // nil without a data directory
 	starts  []serverReady        // but for the first
 	away    figures.Sample       // for how long there was no server, each time, in ms
 	lost    []campaign.Violation // holds that a restart has cost, but for
 	excused int                  // those that it took too long for
 }
 
-// revive starts the server again that was there until an instant.
+// killServer kills the server, also under puts.
+func (r *restarting) killServer() {
+	if r.putters != nil {
+		r.putters.pause()
+	}
+	r.server.Kill()
+}
+
+// revive starts the server again that was there until an instant, and sees which
+// values it has.
 func (r *restarting) revive(gone int64) {
 	r.t.Helper()
 	r.server = startServer(r.t, r.server.Addr, r.server.config)
 	r.starts = append(r.starts, r.server.serverReady)
 	r.away = append(r.away, float64(r.server.Ready-gone)/1e6)
+	if r.putters != nil {
+		r.putters.look(r.server)
+	}
 }
 
 // compare finds the fences of live holds that the last restart has cost, and counts
@@ -283,7 +245,7 @@ func (r *restarting) killBoth() []death {
 		assert.Sure(r.t, r.server.Freeze())
 		time.Sleep(r.between(0, restartTTL()/20))
 	}
-	r.server.Kill()
+	r.killServer()
 	if !first {
 		at = r.kill(doomed)
 	}
