@@ -51,8 +51,11 @@ func (a *Acquirer) Request() Request { return a.req }
 func (a *Acquirer) Acquire(ctx context.Context) (*Lease, error) {
 	ctx, cancel := a.Bound(ctx)
 	defer cancel()
-	return a.acquire(ctx, outage)
+	return a.AcquireBound(ctx)
 }
+
+// AcquireBound is Acquire with a context that Bound returned.
+func (a *Acquirer) AcquireBound(ctx context.Context) (*Lease, error) { return a.acquire(ctx, outage) }
 
 // acquire waits for a lease until ctx ends, over all errors that pass.
 func (a *Acquirer) acquire(ctx context.Context, passes func(error) bool) (*Lease, error) {
@@ -163,7 +166,7 @@ func (p *patience) complain(err error) {
 }
 
 // Bound returns ctx bounded by WithWait, for a primitive that waits for
-// something of its own before it calls Acquire with the same context.
+// something of its own before it calls AcquireBound with the same context.
 func (a *Acquirer) Bound(ctx context.Context) (context.Context, context.CancelFunc) {
 	if a.settings.wait == 0 {
 		return ctx, func() {}

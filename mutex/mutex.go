@@ -145,7 +145,7 @@ func (m *Mutex) lock(ctx context.Context) (*locker.Lease, error) {
 		return handed, nil
 	}
 	for {
-		l, err := m.acquirer.Acquire(ctx)
+		l, err := m.acquirer.AcquireBound(ctx)
 		if err == nil {
 			err = m.take(ctx, l, !m.direct)
 		}

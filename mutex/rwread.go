@@ -59,7 +59,7 @@ func (m *RW) rlock(ctx context.Context) (*locker.Lease, error) {
 	ctx, cancel := m.reader.Bound(ctx)
 	defer cancel()
 	for {
-		l, err := m.reader.Acquire(ctx)
+		l, err := m.reader.AcquireBound(ctx)
 		if err == nil {
 			err = m.writer.await(ctx, l, true)
 		}
