@@ -161,27 +161,22 @@ func parseOutcome(a *Answer, args *arguments, last Status) bool {
 // count, a fence, or a token and its lease.
 func parseGrant(a *Answer, args *arguments) {
 	first := args.next()
-	if len(first) == 0 {
+	switch len(first) {
+	case 0:
+		return
+	case tokenDigits:
+		a.Token, a.HasToken = ParseToken(first)
+		args.failed = args.failed || !a.HasToken
+		a.TTL, a.HasTTL = args.duration(0), true
 		return
 	}
 	if args.frame {
 		a.Fence, a.HasFence = parseFence(first)
 	}
-	d, ok := parseDuration(first, args.frame)
-	if !ok && a.HasFence {
-		return // of more seconds than there can be
-	}
-	a.HasTTL = true
-	if ok && len(first) != tokenDigits {
-		a.TTL = d
-		n, plain := parseNumber(first, maxLimit)
-		a.Count, a.HasCount = int(n), plain
-		return
-	}
-	token, ok := ParseToken(first)
-	args.failed = args.failed || !ok
-	a.Token, a.HasToken = token, true
-	a.TTL = args.duration(0)
+	a.TTL, a.HasTTL = parseDuration(first, args.frame)
+	args.failed = args.failed || !a.HasTTL && !a.HasFence // one may be of more seconds than there can be
+	n, plain := parseNumber(first, maxLimit)
+	a.Count, a.HasCount = int(n), plain
 }
 
 // parseHolder reads who holds what was not granted, and for how long, neither of
