@@ -98,7 +98,7 @@ func FuzzFrameFields(f *testing.F) {
 			TTL: time.Duration(max(ttl, 0)), Limit: limit&math.MaxInt32 | 1, Weight: weight & math.MaxInt32, Fences: fences & math.MaxInt32, Ticket: ticket%codec.MaxID + 1,
 		}
 		copy(r.Token[:], tok)
-		r.Value, r.Keep, r.Fresh = tok, r.TTL, r.Timeout
+		r.Value, r.Keep, r.Fresh, r.Volatile = tok, r.TTL, r.Timeout, semaphore
 		if codec.CheckKey(key) != nil || len(tok) > codec.DefaultValue || r.Command < codec.Lock || r.Command > codec.Join || r.Command == codec.Auth || r.Command == codec.Hello {
 			return
 		}
@@ -133,7 +133,7 @@ func only(r codec.Request) codec.Request {
 	case codec.Claim:
 		o.Key, o.Token, o.TTL, o.Limit, o.Weight = r.Key, r.Token, toMillis(r.TTL), r.Limit, r.Weight
 	case codec.Put:
-		o.Key, o.Token, o.Keep, o.Value = r.Key, r.Token, toMillis(r.Keep), r.Value
+		o.Key, o.Token, o.Keep, o.Value, o.Volatile = r.Key, r.Token, toMillis(r.Keep), r.Value, r.Volatile
 	case codec.Get:
 		o.Key = r.Key
 	case codec.Delete:

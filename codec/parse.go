@@ -111,6 +111,7 @@ func parseArguments(r *Request, args *arguments) {
 	case Put:
 		r.Token, r.Keep = args.token(), args.duration(0)
 		r.Value = args.value()
+		r.Volatile = args.word(volatileWord)
 	case Delete:
 		r.Token = args.token()
 	case Join:
@@ -210,6 +211,13 @@ func (a *arguments) more() bool {
 	ahead := *a
 	field := ahead.next()
 	return len(field) > 0 && !(a.frame && bytes.HasPrefix(field, fencesPrefix))
+}
+
+// word reads a last field that may be missing, and else is that word.
+func (a *arguments) word(want string) bool {
+	field := a.next()
+	a.failed = a.failed || len(field) > 0 && string(field) != want
+	return len(field) > 0 && !a.failed
 }
 
 // fences reads how many fences are asked for, if that is said.

@@ -85,6 +85,9 @@ type Request struct {
 	// NoTimeout makes Lock, Wait and Join wait for ever, whatever Timeout says; in
 	// frames alone.
 	NoTimeout bool
+	// Volatile says that the value of Put need not be there after a restart of the
+	// server.
+	Volatile bool
 	// Key names what is locked. After RequestReader.Read it is part of the
 	// reader's buffer and valid until the next Read or Fill.
 	Key []byte

@@ -46,6 +46,9 @@ func (a *Answer) MaxValue() int {
 // emptyValue stands for a value of no bytes: a field cannot be empty.
 const emptyValue = "-"
 
+// volatileWord ends the argument of Put of what need not survive a restart.
+const volatileWord = "volatile"
+
 // valueText refuses what has more than one spelling, but for line ends, which it
 // ignores.
 var valueText = base64.StdEncoding.Strict()
@@ -62,7 +65,11 @@ func appendPut(dst []byte, r *Request) []byte {
 	dst = slices.Grow(dst, tokenDigits+base64.StdEncoding.EncodedLen(len(r.Value))+32)
 	dst = append(r.Token.AppendHex(dst), ' ')
 	dst = append(appendDuration(dst, r.Keep, true), ' ')
-	return appendValue(dst, r.Value)
+	dst = appendValue(dst, r.Value)
+	if r.Volatile {
+		dst = append(append(dst, ' '), volatileWord...)
+	}
+	return dst
 }
 
 // appendJoin appends the argument of Join.

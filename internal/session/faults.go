@@ -28,6 +28,7 @@ type serverFaults struct {
 	forgetEarly bool // what those were answered is forgotten at the next beat
 	seenEarly   bool // a put counts before it is on disk
 	okEarly     bool // a put is answered before it is on disk
+	coverDisk   bool // what is volatile takes the place of what is on disk
 	twoLeaders  bool // a grant to one who joined is told to another one too
 }
 

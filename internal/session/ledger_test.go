@@ -29,6 +29,7 @@ type ledger struct {
 	joined   int                 // joins that a value answered
 	settled  int
 	again    int // requests that came again, and are known
+	volatile int // puts that were not written down
 }
 
 // An asked names a request.
@@ -45,6 +46,7 @@ type entered struct {
 	nth       int // of its hold's changes
 	at, until time.Duration
 	settled   bool
+	volatile  bool // it counts at once, and a restart forgets it
 }
 
 // keepValues makes the server of the world keep values.
@@ -80,6 +82,7 @@ func (w *world) change(a *actor, t *task, command codec.Command, keep time.Durat
 	c := &Call{Hold: t.hold, Request: codec.Request{Command: command, Key: []byte(t.hold.Key), Token: t.hold.Token, Keep: keep}}
 	t.changes = append(t.changes, c)
 	if command == codec.Put {
+		c.Request.Volatile = keep%4 != 0 // chance made it
 		c.Request.Value = strconv.AppendInt(nil, int64(len(t.changes)), 10)
 	}
 	a.client.Do(a.now, c)
@@ -133,23 +136,26 @@ func (w *world) accepts(p *pipe, by asked, r *codec.Request, was *table.Value) {
 		x.until = w.now + r.Keep
 	}
 	is, _ := w.table.LookupValue(0, r.Key)
+	var told []Write
+	if w.kept.take != nil {
+		told = w.kept.take()
+	}
 	switch {
-	case w.kept.take != nil:
-		all := w.kept.take()
-		if len(all) == 0 {
-			if *w.kept.refuse && w.table.Fence() == w.fence+1 {
-				w.fence++ // for nothing
-			}
-			return
-		}
-		if !all[0].Remove {
-			x.fence, x.data = all[0].Fence, string(all[0].Data)
+	case len(told) > 0:
+		if !told[0].Remove {
+			x.fence, x.data = told[0].Fence, string(told[0].Data)
 		}
 		w.kept.writes[x.key] = append(w.kept.writes[x.key], x)
 	case r.Command == codec.Put && is != nil && (was == nil || is.Fence > was.Fence):
-		x.fence, x.data = is.Fence, string(is.Data)
+		x.fence, x.data, x.volatile = is.Fence, string(is.Data), w.kept.take != nil
+		w.covers(x, r)
 	case r.Command == codec.Delete && was != nil && is == nil:
+		x.volatile = w.kept.take != nil
+		w.covers(x, nil)
 	default:
+		if w.kept.refuse != nil && *w.kept.refuse && w.table.Fence() == w.fence+1 {
+			w.fence++ // for nothing
+		}
 		return
 	}
 	switch {
@@ -165,8 +171,30 @@ func (w *world) accepts(p *pipe, by asked, r *codec.Request, was *table.Value) {
 			w.fence = x.fence
 		}
 	}
-	if w.kept.take == nil {
+	if w.kept.take == nil || x.volatile {
 		w.settles(x)
+	}
+}
+
+// covers wants a change that is not written down to be of what need not be, and in the
+// place of nothing that is on the disk, or on its way there.
+func (w *world) covers(x *entered, put *codec.Request) {
+	if !x.volatile {
+		return
+	}
+	was := w.kept.visible[x.key]
+	switch {
+	case put != nil && !put.Volatile:
+		w.breaks("the value of %q with fence %d is not written down", x.key, x.fence)
+	case was != nil && !was.volatile && (was.until == 0 || w.now < was.until):
+		w.breaks("a volatile change of %q is in the place of fence %d, which is on the disk", x.key, was.fence)
+	case len(w.kept.writes[x.key]) > 0:
+		w.breaks("a volatile change of %q overtakes what is on its way to the disk", x.key)
+	case w.kept.failed:
+		w.breaks("a volatile change of %q after one that the disk may have taken all the same", x.key)
+	}
+	if put != nil {
+		w.kept.volatile++
 	}
 }
 
@@ -226,7 +254,12 @@ func (w *world) restoreValues() {
 		for _, x := range all[:n] {
 			w.settles(x)
 		}
-		if x := k.visible[key.name]; x != nil {
+		x := k.visible[key.name]
+		if x != nil && x.volatile {
+			delete(k.visible, key.name)
+			x = nil
+		}
+		if x != nil {
 			w.table.RestoreValue(w.now, x.key, table.Value{Data: []byte(x.data), Fence: x.fence, At: x.at, Until: x.until})
 		}
 	}

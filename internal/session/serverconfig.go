@@ -40,8 +40,9 @@ type ServerConfig struct {
 	// Values lets clients put, get, remove and join values, and says in the answer
 	// to hello how large they may be; without it those requests are refused.
 	Values bool
-	// Persist is told of each change of a value that the table has accepted, and is
-	// to begin to write it, and to return false if it never will. Server.Settled is
+	// Persist is told of each change of a value that the table has accepted, but for
+	// those of what is volatile, which need not be there after a restart. It is to
+	// begin to write it, and to return false if it never will. Server.Settled is
 	// then to be called once for each change that it took, those of one key in their
 	// order. Until that the key is granted to nobody and nobody learns of the change;
 	// whoever asks waits. It must call neither the table nor the Server. With nil,

@@ -92,7 +92,8 @@ func (s *Server) put(now time.Duration, x *session, r *codec.Request, again bool
 	case !s.admitted(x, r, 0, 1):
 		return
 	}
-	fence, err := s.publish(now, r)
+	durable := s.writes(now, r)
+	fence, err := s.publish(now, r, durable)
 	switch err {
 	case nil:
 	case table.ErrNoFence:
@@ -103,7 +104,7 @@ func (s *Server) put(now time.Duration, x *session, r *codec.Request, again bool
 		return
 	}
 	done := outcome{status: codec.OK, fence: fence}
-	if s.cfg.Persist == nil {
+	if !durable {
 		s.Settle() // those who joined hear of it first
 		s.wrote(x, r.ID, done)
 		return
@@ -112,8 +113,24 @@ func (s *Server) put(now time.Duration, x *session, r *codec.Request, again bool
 	s.change(now, x, r.ID, w, done)
 }
 
-func (s *Server) publish(now time.Duration, r *codec.Request) (fence uint64, err error) {
-	pending := s.cfg.Persist != nil && !s.faults.seenEarly
+// writes says whether a change of a value has to be written down. What is volatile has
+// not, and neither has its removal; but where a restart could bring something older
+// back in its place, which somebody knows to be over, it is written like all else.
+func (s *Server) writes(now time.Duration, r *codec.Request) bool {
+	switch {
+	case s.cfg.Persist == nil:
+		return false
+	case r.Command == codec.Put && !r.Volatile || s.unsure:
+		return true
+	}
+	return !s.table.Unwritten(now, r.Key) && (r.Command == codec.Delete || !s.faults.coverDisk)
+}
+
+func (s *Server) publish(now time.Duration, r *codec.Request, durable bool) (fence uint64, err error) {
+	if s.cfg.Persist != nil && !durable {
+		return s.table.PublishVolatile(now, r.Key, FromWire(r.Token), r.Value, min(r.Keep, longest))
+	}
+	pending := durable && !s.faults.seenEarly
 	fence, err = s.table.Publish(now, r.Key, FromWire(r.Token), r.Value, min(r.Keep, longest), pending)
 	if err == table.ErrNotHeld && s.faults.oldToken {
 		fence, err = s.table.Publish(now, r.Key, s.anyToken(r.Key), r.Value, min(r.Keep, longest), pending)
@@ -144,11 +161,12 @@ func (s *Server) del(now time.Duration, x *session, r *codec.Request, again bool
 		s.park(x, r)
 		return
 	}
-	had, err := s.table.Unpublish(now, r.Key, FromWire(r.Token), s.cfg.Persist != nil)
+	durable := s.writes(now, r)
+	had, err := s.table.Unpublish(now, r.Key, FromWire(r.Token), durable)
 	switch {
 	case err != nil:
 		s.wrote(x, r.ID, outcome{status: codec.Failed})
-	case had && s.cfg.Persist != nil:
+	case had && durable:
 		w := Write{Key: string(r.Key), Remove: true, Fence: s.table.Fence()}
 		s.change(now, x, r.ID, w, outcome{status: codec.OK})
 	case had:
@@ -177,6 +195,7 @@ func (s *Server) change(now time.Duration, x *session, id uint64, w Write, done 
 // settleLast ends a change that Persist would not take, after those before it.
 // Where those are still on their way it can only wait for them.
 func (s *Server) settleLast(now time.Duration, key string) {
+	s.unsure = true
 	all := s.changes[key]
 	if len(all) == 1 {
 		s.Settled(now, []byte(key), false)
@@ -189,6 +208,7 @@ func (s *Server) settleLast(now time.Duration, key string) {
 // not settle yet is there after a restart, or that it never will be. It answers
 // who asked for it, and those who waited.
 func (s *Server) Settled(now time.Duration, key []byte, ok bool) {
+	s.unsure = s.unsure || !ok
 	all := s.changes[string(key)]
 	if len(all) == 0 {
 		return

@@ -401,3 +401,60 @@ func TestAPutWaitsForAFenceForAWhile(t *testing.T) {
 	disk.admit = Now
 	d.ask(p, putOf(20, "k", "v", token), line(20, codec.OK))
 }
+
+// What is volatile is nobody's to write down: it counts at once, and is removed at
+// once. What is on the disk, or may be, it replaces as all else does.
+func TestVolatilePutsAreNotWritten(t *testing.T) {
+	volatile := func(id uint64, data string, token codec.Token) codec.Request {
+		r := putOf(id, "k", data, token)
+		r.Volatile = true
+		return r
+	}
+	d := newDesk(t)
+	writes := d.onDisk()
+	wrote := func(n int) {
+		t.Helper()
+		if len(*writes) != n {
+			t.Fatalf("%d writes, want %d: %+v", len(*writes), n, *writes)
+		}
+	}
+	p, _, token := d.holds("k")
+	q, _ := d.hello()
+	d.ask(q, joinOf(1, "k", 0))
+	d.ask(p, volatile(2, "one", token), line(2, codec.OK))
+	d.says(d.comes(q, line(1, codec.Found)), "one", 2, 0)
+	d.ask(p, volatile(3, "two", token), line(3, codec.OK))
+	d.ask(p, delOf(4, "k", token), line(4, codec.OK))
+	d.ask(p, delOf(5, "k", token), line(5, codec.None))
+	d.ask(p, volatile(6, "three", token), line(6, codec.OK))
+	wrote(0)
+
+	d.ask(p, putOf(7, "k", "kept", token))
+	wrote(1)
+	d.ask(p, volatile(8, "after what is on its way", token))
+	d.ask(q, getOf(2, "k"))
+	wrote(2)
+	d.server.Settled(d.now, []byte("k"), true)
+	d.comes(p, line(7, codec.OK))
+	d.server.Settled(d.now, []byte("k"), true)
+	d.comes(p, line(8, codec.OK))
+	d.says(d.comes(q, line(2, codec.Found)), "after what is on its way", 6, 0)
+	d.ask(p, volatile(9, "over what is on the disk", token))
+	wrote(3)
+	d.server.Settled(d.now, []byte("k"), true)
+	d.comes(p, line(9, codec.OK))
+	d.ask(p, delOf(10, "k", token))
+	wrote(4)
+	d.server.Settled(d.now, []byte("k"), true)
+	d.comes(p, line(10, codec.OK))
+	d.ask(p, volatile(11, "of nothing again", token), line(11, codec.OK))
+	wrote(4)
+
+	// What could not be written may be there after a restart, so from then on
+	// nothing can be in its place that is not there itself.
+	d.ask(p, putOf(12, "k", "lost", token))
+	d.server.Settled(d.now, []byte("k"), false)
+	d.comes(p, line(12, codec.Unavailable))
+	d.server.cfg.Persist = func(Write) bool { return false }
+	d.ask(p, volatile(13, "in doubt", token), line(13, codec.Unavailable))
+}

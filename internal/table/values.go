@@ -19,6 +19,8 @@ type Value struct {
 	At time.Duration
 	// Until is the instant at which the value goes by itself; 0 is never.
 	Until time.Duration
+	// Volatile says that it was put by PublishVolatile.
+	Volatile bool
 }
 
 const (
@@ -149,11 +151,31 @@ func (t *Table) Values() (keys, size int) { return len(t.values.byKey), t.values
 // The error is ErrNotHeld, ErrTTL, ErrValueTooLarge or ErrValuesFull; or ErrNoFence,
 // which passes when SetCeiling allows what Wants says. Nothing was stored then.
 func (t *Table) Publish(now time.Duration, key []byte, token Token, data []byte, ttl time.Duration, pending bool) (fence uint64, err error) {
+	return t.publish(now, key, token, Value{Data: data}, ttl, pending)
+}
+
+// PublishVolatile is Publish without pending, of a value that nobody writes down. So
+// whoever does that with others must see to it that none of those is in its place
+// after a restart: it is for keys that are Unwritten.
+func (t *Table) PublishVolatile(now time.Duration, key []byte, token Token, data []byte, ttl time.Duration) (fence uint64, err error) {
+	return t.publish(now, key, token, Value{Data: data, Volatile: true}, ttl, false)
+}
+
+// Unwritten says that nobody was to write down what is under a key: there is nothing,
+// or what PublishVolatile put there, and no change is pending.
+func (t *Table) Unwritten(now time.Duration, key []byte) bool {
+	v, pending := t.LookupValue(now, key)
+	return !pending && (v == nil || v.Volatile)
+}
+
+func (t *Table) publish(now time.Duration, key []byte, token Token, v Value, ttl time.Duration, pending bool) (fence uint64, err error) {
 	l := t.Find(now, Lock, key, token)
 	if l == nil {
 		return 0, ErrNotHeld
 	}
-	s := &shelf{key: l.entry.key, Value: Value{Data: data, At: t.now}}
+	data := v.Data
+	s := &shelf{key: l.entry.key, Value: v}
+	s.At = t.now
 	switch room := t.maxValues() - t.values.size + t.values.latest(s.key).size(); {
 	case ttl < 0:
 		return 0, ErrTTL
@@ -303,7 +325,11 @@ func (t *Table) AppendValues(dst []byte, now time.Duration) []byte {
 			dst = append(dst, 0)
 			return
 		}
-		dst = binary.AppendUvarint(append(dst, 1), uint64(len(s.Data)))
+		kind := byte(1)
+		if s.Volatile {
+			kind = 2
+		}
+		dst = binary.AppendUvarint(append(dst, kind), uint64(len(s.Data)))
 		dst = binary.AppendUvarint(append(dst, s.Data...), s.Fence)
 		left := time.Duration(0)
 		if s.Until != 0 {

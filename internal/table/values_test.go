@@ -317,3 +317,36 @@ func TestRestoredValues(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestVolatileValues are like others, but for what Unwritten and the value say.
+func TestVolatileValues(t *testing.T) {
+	b := newBench(t)
+	key := []byte("k")
+	unwritten := func(want bool, when string) {
+		t.Helper()
+		if got := b.Unwritten(b.at, key); got != want {
+			t.Errorf("%s: unwritten is %t", when, got)
+		}
+	}
+	l := b.ask(lasting(lock(b.NewOwner(1), "k"), time.Minute), Granted)
+	unwritten(true, "without a value")
+	fence, err := b.PublishVolatile(b.at, key, l.Token(), []byte("v"), time.Second)
+	if v, _ := b.LookupValue(b.at, key); err != nil || v == nil || !v.Volatile || v.Fence != fence || string(v.Data) != "v" || v.Until != b.at+time.Second {
+		t.Errorf("%+v, %v", v, err)
+	}
+	unwritten(true, "with a volatile value")
+	b.put(l, "v", time.Second, true)
+	unwritten(false, "with a change that is pending")
+	b.Settle(b.at, key, false)
+	unwritten(true, "after that failed")
+	b.put(l, "v", time.Second, false)
+	unwritten(false, "with a value that is not volatile")
+	if v := b.shows("k", "v", false); v.Volatile {
+		t.Errorf("%+v", v)
+	}
+	b.pass(time.Second)
+	unwritten(true, "after its end")
+	if _, err := b.PublishVolatile(b.at, key, Token{}, nil, 0); !errors.Is(err, ErrNotHeld) {
+		t.Errorf("without the token: %v", err)
+	}
+}
