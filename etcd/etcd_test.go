@@ -12,7 +12,6 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.etcd.io/etcd/server/v3/embed"
 
 	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/locker"
@@ -298,46 +297,6 @@ func TestIdleBackend(t *testing.T) {
 	l, err = c.Acquire(t.Context(), "k")
 	must(t, err)
 	must(t, l.Release(t.Context()))
-}
-
-// TestAuth: users and their rights.
-func TestAuth(t *testing.T) {
-	s := startEtcdWith(t, func(cfg *embed.Config) {
-		cfg.UnsafeNoFsync = true
-		cfg.BcryptCost = 4 // the least: it takes seconds with the race detector otherwise
-	})
-	ctl, ctx := s.etcdctl(), t.Context()
-	for _, f := range []func() error{
-		func() error { _, err := ctl.RoleAdd(ctx, "root"); return err },
-		func() error { _, err := ctl.UserAdd(ctx, "root", "secret"); return err },
-		func() error { _, err := ctl.UserGrantRole(ctx, "root", "root"); return err },
-		func() error { _, err := ctl.RoleAdd(ctx, "app"); return err },
-		func() error {
-			_, err := ctl.RoleGrantPermission(ctx, "app", "app/", "app0", clientv3.PermissionType(clientv3.PermReadWrite))
-			return err
-		},
-		func() error { _, err := ctl.UserAdd(ctx, "app", "secret"); return err },
-		func() error { _, err := ctl.UserGrantRole(ctx, "app", "app"); return err },
-		func() error { _, err := ctl.AuthEnable(ctx); return err },
-	} {
-		must(t, f())
-	}
-	acquire := func(url, secret string) error {
-		c, err := locker.Open(url, silent, locker.WithSecret(secret))
-		must(t, err)
-		defer c.Close()
-		l, err := c.TryAcquire(ctx, "k")
-		if err == nil {
-			err = l.Release(ctx)
-		}
-		return err
-	}
-	base := "etcd://" + s.addr
-	must(t, acquire(base+"/app", "app:secret"))
-	must(t, acquire(base+"/app?user=app", "secret"))
-	assert.Matches(t, acquire(base+"/app", ""), locker.ErrAuth)
-	assert.Matches(t, acquire(base+"/app", "app:wrong"), locker.ErrAuth)
-	assert.Matches(t, acquire(base+"/other", "app:secret"), locker.ErrAuth)
 }
 
 // TestClientPassedIn is not closed.

@@ -2,7 +2,9 @@ package etcd
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -40,6 +42,7 @@ type ear struct {
 	gap    func()                      // events were missed; called with the lock held
 	verify func(context.Context) error // called before up, after a gap
 	needed func() bool                 // called with the lock held
+	denied func(error)                 // etcd refuses the watch to this user; called with the lock held
 
 	last     int64         // the revision of the last event, or of the beginning
 	missed   bool          // events were missed since the last up
@@ -65,6 +68,11 @@ func (e *ear) listen() {
 		err := e.once()
 		if err == nil || e.b.life.Err() != nil {
 			return
+		}
+		if refusal := e.b.explain(err); errors.Is(refusal, locker.ErrAuth) {
+			e.b.mu.Lock()
+			e.denied(refusal)
+			e.b.mu.Unlock()
 		}
 		if e.b.now()-began > silence {
 			pauses.Reset()
@@ -199,6 +207,13 @@ func (b *Backend) hearDeletions() {
 			}
 			return false
 		},
+		denied: func(err error) { // who waits would hear of nothing any more
+			for _, q := range b.queues {
+				for _, e := range slices.Clone(q.waiting) {
+					b.eraseLocked(e, err, nil)
+				}
+			}
+		},
 	}
 	e.listen()
 }
@@ -225,6 +240,7 @@ func (b *Backend) hearRevocations() {
 		gap:    func() {},
 		verify: b.verify,
 		needed: func() bool { return b.entries.len() > 0 },
+		denied: func(error) {}, // as the renewals are
 	}
 	e.listen()
 }

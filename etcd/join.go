@@ -211,6 +211,7 @@ func (b *Backend) hearValues() {
 		gap:    func() {},
 		verify: func(context.Context) error { return nil },
 		needed: func() bool { return len(b.shelves) > 0 },
+		denied: func(error) {}, // as the watch of deletions is
 	}
 	e.listen()
 }

@@ -9,10 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc"
 
 	"github.com/distributed-go/distributed/locker"
 )
@@ -210,6 +208,8 @@ func (l *lease) grant() (*clientv3.LeaseGrantResponse, error) {
 
 // keep renews the lease for as long as somebody needs it.
 func (l *lease) keep(ctx context.Context) {
+	p := pulse{b: l.b}
+	defer p.stop()
 	next := l.next()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -226,7 +226,7 @@ func (l *lease) keep(ctx context.Context) {
 			return
 		}
 		if now := l.b.now(); now >= next {
-			switch err := l.renew(ctx); {
+			switch err := l.renew(ctx, &p); {
 			case err == nil:
 				l.check(ctx)
 				next = l.next()
@@ -297,12 +297,19 @@ func (l *lease) revoke(ctx context.Context) {
 	_, _ = c.Revoke(ctx, l.id) // or it runs out
 }
 
+// renewOnce is renew with a stream of its own, for any goroutine.
+func (l *lease) renewOnce(ctx context.Context) error {
+	p := pulse{b: l.b}
+	defer p.stop()
+	return l.renew(ctx, &p)
+}
+
 // renew renews the lease once. The error matches locker.ErrLost if it is over.
-func (l *lease) renew(ctx context.Context) error {
+func (l *lease) renew(ctx context.Context, p *pulse) error {
 	ctx, cancel := context.WithTimeout(ctx, l.term/attemptDivisor)
 	defer cancel()
 	stamp := l.b.now()
-	granted, err := l.b.keepAliveOnce(ctx, l.id)
+	granted, err := p.beat(ctx, l.id)
 	switch {
 	case err != nil && !errors.Is(err, rpctypes.ErrLeaseNotFound):
 		return l.b.explain(err)
@@ -315,28 +322,6 @@ func (l *lease) renew(ctx context.Context) error {
 			return nil
 		}
 	}
-}
-
-// keepAliveOnce asks etcd to renew a lease, once: the client's own function of
-// that name tries again and again, without a pause, while nobody is there.
-func (b *Backend) keepAliveOnce(ctx context.Context, id clientv3.LeaseID) (granted time.Duration, err error) {
-	c, err := b.connect()
-	if err != nil {
-		return 0, err
-	}
-	stream, err := clientv3.RetryLeaseClient(c).LeaseKeepAlive(ctx, grpc.WaitForReady(true))
-	if err != nil {
-		return 0, rpctypes.Error(err)
-	}
-	if err = stream.Send(&pb.LeaseKeepAliveRequest{ID: int64(id)}); err == nil {
-		err = stream.CloseSend()
-	}
-	// What Send failed with, Recv knows.
-	r, failure := stream.Recv()
-	if failure != nil {
-		return 0, rpctypes.Error(failure)
-	}
-	return time.Duration(r.TTL) * time.Second, err
 }
 
 // leaseOver ends a lease that etcd does not know any more: its holds are lost, and

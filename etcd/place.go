@@ -102,7 +102,7 @@ func (p *place) Wait(ctx context.Context) (locker.Grant, error) {
 	case err != nil && turn && ctx.Err() == nil && b.life.Err() == nil:
 		return g, fmt.Errorf("%w: %w", locker.ErrPlaceExpired, err)
 	case err == nil && p.e.lease.private:
-		if err = p.e.lease.renew(ctx); err != nil {
+		if err = p.e.lease.renewOnce(ctx); err != nil {
 			b.mu.Lock()
 			b.abandonLocked(p.e, nil)
 			b.mu.Unlock()

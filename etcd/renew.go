@@ -60,7 +60,7 @@ func (b *Backend) byLease(renewals []locker.Renewal) (holds map[*lease][]*locker
 
 // renewLease renews a lease, and looks for the keys of some of its holds.
 func (b *Backend) renewLease(ctx context.Context, l *lease, holds []*locker.Renewal) {
-	err := l.renew(ctx)
+	err := l.renewOnce(ctx)
 	var wg sync.WaitGroup
 	for _, r := range holds {
 		r.Granted, r.Err = l.term, err

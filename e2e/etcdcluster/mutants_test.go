@@ -26,8 +26,8 @@ var mutants = []planting.Mutant{
 	{
 		Name: "deadline from the receipt of the keepalive",
 		Bug: []planting.Edit{{"etcd/lease.go",
-			"	stamp := l.b.now()\n	granted, err := l.b.keepAliveOnce(ctx, l.id)\n",
-			"	granted, err := l.b.keepAliveOnce(ctx, l.id)\n	stamp := l.b.now()\n"}},
+			"	stamp := l.b.now()\n	granted, err := p.beat(ctx, l.id)\n",
+			"	granted, err := p.beat(ctx, l.id)\n	stamp := l.b.now()\n"}},
 		Run:   "TestSlowAnswers",
 		Args:  enough,
 		Kinds: []string{"overlap"},
