@@ -19,7 +19,7 @@ import (
 	"github.com/distributed-go/distributed/internal/figures"
 )
 
-var flips = size.New("flips", 8, 40, "bytes of values.db to flip at random, besides those that are chosen")
+var flips = size.New("flips", 8, 24, "bytes of values.db to flip at random, besides those that are chosen")
 
 // TestDamagedDirectory flips bytes in the files of a directory, and cuts off,
 // removes and replaces values.db. With one slot whole the server goes on, and fences

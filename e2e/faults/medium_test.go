@@ -28,7 +28,7 @@ func (f failing) Sync() error {
 		return &fs.PathError{Op: "sync", Path: f.Name(), Err: errors.New("planted input/output error")}
 	}
 	return f.File.Sync()
-}`}, {"internal/datadir/valuestore.go", "	var p *panicError\n	if errors.As(", `	if _, missing := os.Stat(os.Getenv("` + syncsFail + `")); err == nil && missing == nil {
+}`}, {"internal/datadir/valuestore.go", "	var p *panicError\n	if errors.As(", `	if _, missing := os.Stat(os.Getenv("` + syncsFail + `")); err == nil && missing == nil && !vs.db.NoSync {
 		err = errors.New("planted input/output error of bbolt's last sync")
 	}
 	var p *panicError

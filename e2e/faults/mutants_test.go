@@ -18,7 +18,7 @@ const (
 
 // slowClock is a client whose clock loses nine seconds in a thousand, which is
 // within what the rules allow for.
-var slowClock = []edit{{"locker/clock.go", "time.Since(start) +", "time.Since(start)*991/1000 +"}}
+var slowClock = []edit{{"locker/clock.go", "return d +", "return d*991/1000 +"}}
 
 // backwards is a wall clock that runs backwards, over restarts too.
 var backwards = []edit{{"internal/datadir/options.go", "o.Wall = time.Now\n", "o.Wall = func() time.Time { return time.Unix(0, 4e18-time.Now().UnixNano()) }\n"}}
@@ -178,13 +178,13 @@ var mutants = []mutant{
 			{"internal/datadir/store.go", "	if files.firstUse(st.faults) {", "	if files.slots == [2]*slot{} || files.firstUse(st.faults) {"},
 			{"internal/datadir/valuerecord.go", "	switch {\n	case h.id != to:\n", "	switch {\n	case h.id != to:\n		*h = valuesHead{id: to}\n		return nil\n	case h.id != to:\n"},
 		},
-		Run:   damaged,
+		Run:   damaged + "/slots",
 		Kinds: []string{"damage"},
 	},
 	{
 		Name:  "checksums are ignored",
 		Bug:   []edit{{"internal/datadir/encode.go", "[sha256.Size]byte(b[body:]) && !unchecked {", "[sha256.Size]byte(b[body:]) && false {"}},
-		Run:   damaged,
+		Run:   damaged + "/slots",
 		Kinds: []string{"damage"},
 	},
 	{
@@ -261,9 +261,9 @@ var mutants = []mutant{
 		Kinds: []string{"value"},
 	},
 	{
-		Name:  "syncs of values that fail are ignored",
+		Name:  "values are not synced",
 		World: failingSyncs,
-		Bug:   []edit{{"internal/datadir/values.go", "	if err := w.store.apply(ops); err != nil {", "	if err := w.store.apply(ops); err != nil && w.store.db == nil {"}},
+		Bug:   []edit{{"internal/datadir/valuestore.go", "NoSync: vs.faults.noValuesSync,", "NoSync: true,"}},
 		Run:   failed + "/syncs",
 		Args:  []string{"-planted"},
 		Kinds: []string{"silent"},
@@ -283,7 +283,7 @@ var mutants = []mutant{
 	{
 		Name:  "the checksum over a value is ignored",
 		Bug:   []edit{{"internal/datadir/valuerecord.go", "	if s != sumOf(name, b[sumSize:]) && !f.valuesUnchecked {", "	if false {"}},
-		Run:   damaged,
+		Run:   damaged + "/values",
 		Kinds: []string{"value"},
 	},
 	{
@@ -293,19 +293,19 @@ var mutants = []mutant{
 		slots.ValuesTx, err = 0, cmp.Or(os.Remove(vs.path()), fs.ErrNotExist)
 	}
 `}, {"internal/datadir/valuestore.go", "import (\n", "import (\n	\"cmp\"\n"}},
-		Run:   damaged,
+		Run:   damaged + "/values",
 		Kinds: []string{"value"},
 	},
 	{
 		Name:  "a missing values.db is taken for the first use",
 		Bug:   []edit{{"internal/datadir/valuestore.go", "	case slots.ValuesTx > 0 && !f.missingValues:", "	case false:"}},
-		Run:   damaged,
+		Run:   damaged + "/values",
 		Kinds: []string{"value"},
 	},
 	{
 		Name:  "one whole first page of values.db is enough",
 		Bug:   []edit{{"internal/datadir/valuepages.go", "	case f.fallBack && (", "	case (f.fallBack || true) && ("}},
-		Run:   damaged,
+		Run:   damaged + "/values",
 		Kinds: []string{"value"},
 	},
 	{
@@ -314,13 +314,13 @@ var mutants = []mutant{
 			{"internal/datadir/valuerecord.go", "	case h.tx < slots.ValuesTx && !f.olderValues:", "	case false:"},
 			{"internal/datadir/valuerecord.go", "	case h.boot < slots.Boot && !f.olderValues:", "	case false:"},
 		},
-		Run:   damaged,
+		Run:   damaged + "/values",
 		Kinds: []string{"value"},
 	},
 	{
 		Name:  "the values.db of another directory is taken",
 		Bug:   []edit{{"internal/datadir/valuerecord.go", "	case h.id != to:", "	case false:"}},
-		Run:   damaged,
+		Run:   damaged + "/values",
 		Kinds: []string{"value"},
 	},
 }

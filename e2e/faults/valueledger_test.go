@@ -13,8 +13,9 @@ import (
 
 // A write is a change of the value under a key that somebody asked for.
 type write struct {
-	data  []byte // no two writes have the same; nil removes what is there
-	fence uint64 // that was answered, or found beside it; 0 if it is not known
+	data     []byte // no two writes have the same; nil removes what is there
+	fence    uint64 // that was answered, or found beside it; 0 if it is not known
+	answered bool   // with ok
 }
 
 // A shelved is the history of one key, which never has two writers at a time.
@@ -66,10 +67,10 @@ func (l *ledger) end(key string, n int, fence uint64, ok bool) {
 	l.answered++
 	s := l.of(key)
 	if w := &s.writes[n-1]; w.data != nil {
-		if w.fence != 0 && w.fence != fence {
-			l.wrong("the put %d of %s was answered with fence %d, and had been read with %d", n, key, fence, w.fence)
+		if fence < w.fence || fence <= s.highest(n-1) {
+			l.wrong("the put %d of %s was answered with fence %d, it had been read with %d, and those before had up to %d", n, key, fence, w.fence, s.highest(n-1))
 		}
-		w.fence = fence
+		w.fence, w.answered = fence, true
 	}
 	s.floor = max(s.floor, n)
 }
@@ -96,7 +97,7 @@ func (l *ledger) read(key string, floor int, data []byte, fence uint64) {
 		if (w.data == nil) != (data == nil) || !bytes.Equal(w.data, data) {
 			continue
 		}
-		if data != nil && w.fence == 0 && fence > s.highest(i-1) {
+		if !w.answered && fence > max(w.fence, s.highest(i-1)) {
 			w.fence = fence
 		}
 		if data != nil && w.fence != fence {
@@ -168,6 +169,8 @@ func TestLedger(t *testing.T) {
 	l.read("key", l.before("key"), nil, 0)
 	l.begin("key", first) // and is on its way
 	l.read("key", l.before("key"), first, 3)
+	l.read("key", l.before("key"), first, 4)
+	l.end("key", 1, 4, true)
 	if len(l.found) > 0 {
 		t.Error(l.found)
 	}
