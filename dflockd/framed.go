@@ -38,6 +38,7 @@ func (x *conversation) conclude(ctx context.Context, req *locker.Request, g *gra
 	if req.TTL > 0 {
 		ttl = min(ttl, req.TTL)
 	}
+	heard := a.call.Heard
 	waited := a.call.Status == codec.Timeout && a.call.Request.Timeout > 0
 	if a.call.Status != codec.OK || g.Token == (codec.Token{}) {
 		err = x.refusal(req, a)
@@ -49,7 +50,7 @@ func (x *conversation) conclude(ctx context.Context, req *locker.Request, g *gra
 	case err != nil:
 		return locker.Grant{}, err
 	}
-	return locker.Grant{Token: locker.Token(g.Token), Fence: g.Token.Fence(), TTL: ttl.Truncate(time.Millisecond), Kept: g}, nil
+	return locker.Grant{Token: locker.Token(g.Token), Fence: g.Token.Fence(), TTL: ttl.Truncate(time.Millisecond), Kept: g, Heard: heard}, nil
 }
 
 // refusal is the error for a call that ended without a grant.

@@ -207,6 +207,17 @@ func TestAPairAllocatesTheGrantAlone(t *testing.T) {
 	}
 }
 
+// TestAGrantSaysWhenItWasHeard: after the request, and before the caller has it.
+func TestAGrantSaysWhenItWasHeard(t *testing.T) {
+	b := overTCP(t)
+	asked := b.clock()
+	g := mustAcquire(t, b, lock("k"))
+	if now := b.clock(); g.Heard < asked || g.Heard > now {
+		t.Errorf("heard at %v of a grant that was asked for at %v and had at %v", g.Heard, asked, now)
+	}
+	mustRelease(t, b, hold("k", g))
+}
+
 func overTCP(t testing.TB) *Backend {
 	b := newBackend(t, []string{startServer(t, lockserver.Config{})})
 	b.UseClock(clockOf())

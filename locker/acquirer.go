@@ -301,7 +301,7 @@ func (a *Acquirer) once(ctx context.Context, req Request, stamp, began time.Dura
 // grant back. Began is when the acquisition did, for the trace.
 func (a *Acquirer) settle(ctx context.Context, g Grant, stamp, began time.Duration) (*Lease, error) {
 	l := a.newLease(g)
-	confirmed, err := a.believe(ctx, l, stamp, grantedTTL(a.req.TTL, g.TTL), g.Shared)
+	confirmed, err := a.believe(ctx, l, stamp, &g)
 	if err == nil {
 		err = a.settings.client.keeper.add(l)
 	}
@@ -323,9 +323,13 @@ func (a *Acquirer) settle(ctx context.Context, g Grant, stamp, began time.Durati
 // first: only then is the stamp young, and a grant whose lease ran out unnoticed
 // found out. An acquisition that did not wait never pays for that. A lease that is
 // shared with other holds may count from before the stamp.
-func (a *Acquirer) believe(ctx context.Context, l *Lease, stamp, ttl time.Duration, shared bool) (confirmed bool, err error) {
-	asked, granted, now := stamp, ttl, a.settings.wary() // the machine may have slept since the stamp
-	if l.upkeep() == nil && (shared || now-stamp > fresh) {
+func (a *Acquirer) believe(ctx context.Context, l *Lease, stamp time.Duration, g *Grant) (confirmed bool, err error) {
+	ttl, now := grantedTTL(a.req.TTL, g.TTL), g.Heard
+	if now == 0 {
+		now = a.settings.wary() // the machine may have slept since the stamp
+	}
+	asked, granted := stamp, ttl
+	if l.upkeep() == nil && (g.Shared || now-stamp > fresh) {
 		stamp = l.tie.Since()
 	}
 	if ttl > 0 && deadlineOf(stamp, ttl)-now < ttl/2 {

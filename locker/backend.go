@@ -69,6 +69,10 @@ type Grant struct {
 	// Shared says that the lease of a Kept hold is that of others too, and may
 	// count from before the request was made: from Kept.Since.
 	Shared bool
+	// Heard is a reading of the clock of a Clocked backend from when the answer had
+	// come, to spare the Client another: what sleeps from then on is a holder. It is
+	// 0 if the backend has none.
+	Heard time.Duration
 }
 
 // A Kept is a hold that its backend keeps alive. It is safe for concurrent use.

@@ -53,7 +53,7 @@ func New(b Backend, opts ...Option) *Client {
 	}
 	settings := defaults().with(opts).kept()
 	if clocked, ok := b.(Clocked); ok {
-		clocked.UseClock(settings.clock)
+		clocked.UseClock(settings.wary)
 	}
 	c := &Client{backend: b, name: b.String(), settings: settings}
 	c.releaser, _ = b.(Releaser)

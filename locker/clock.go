@@ -29,11 +29,12 @@ func init() { slept.Store(suspended()) } // before the first clock was made, it 
 // this clock follows when it is made inside one.
 func newClocks() (now, wary clock) {
 	start, before := time.Now(), slept.Load()
-	now = func() time.Duration { return time.Since(start) + time.Duration(slept.Load()-before) }
+	elapsed := func(d time.Duration) time.Duration { return d + time.Duration(slept.Load()-before) }
+	now = func() time.Duration { return elapsed(time.Since(start)) }
 	wary = func() time.Duration {
 		t := time.Now()
 		noticeSleepAt(t)
-		return t.Sub(start) + time.Duration(slept.Load()-before)
+		return elapsed(t.Sub(start))
 	}
 	return now, wary
 }
@@ -48,7 +49,8 @@ func waryOf(c clock) clock {
 
 // noticeSleep brings all clocks forward by what the machine has slept since the
 // last time. It is called where a wrong belief would hurt: when a lease begins,
-// is checked, worked under or released, and by the watchdog.
+// is checked, worked under or released, and by the watchdog; and by backends with
+// each reading of their clock.
 //
 // To ask the kernel takes two system calls, most of a microsecond. But a sleep
 // moves the wall clock by as much, and a look at that takes a tenth, so the

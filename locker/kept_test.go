@@ -368,3 +368,16 @@ func TestCheckOfNoLease(t *testing.T) {
 	assert.Matches(t, none.Check(), locker.ErrNotHeld)
 	assert.Matches(t, new(locker.Lease).Check(), locker.ErrNotHeld)
 }
+
+// TestHeardSaysHowLateAGrantIs: more than half of the TTL after the request it is
+// confirmed, whatever the clock says by then.
+func TestHeardSaysHowLateAGrantIs(t *testing.T) {
+	const now = time.Minute
+	for late, want := range map[time.Duration]int64{time.Second: 0, 6 * time.Second: 1} {
+		g := &granter{heard: now + late}
+		c := newClient(t, g, locker.WithTTL(ttl), locker.WithClock(func() time.Duration { return now }))
+		l := acquire(t, c, "k")
+		assert.Exactly(t, "confirmations", g.renewals.Load(), want)
+		assert.Sure(t, l.Release(t.Context()))
+	}
+}

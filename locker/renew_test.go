@@ -269,6 +269,7 @@ func TestLossWithoutAListenerIsLogged(t *testing.T) {
 type granter struct {
 	session *locker.Session              // of every grant; nil for none
 	kept    func(key string) locker.Kept // of every grant; nil for none
+	heard   time.Duration                // of every grant
 
 	tokens, batches, renewals, releases atomic.Int64
 }
@@ -277,7 +278,7 @@ func (g *granter) String() string { return "granter://" }
 
 func (g *granter) Acquire(_ context.Context, req locker.Request) (locker.Grant, error) {
 	n := g.tokens.Add(1)
-	grant := locker.Grant{Token: locker.Token{byte(n), byte(n >> 8), byte(n >> 16), byte(n >> 24)}, Fence: uint64(n), TTL: req.TTL, Session: g.session}
+	grant := locker.Grant{Token: locker.Token{byte(n), byte(n >> 8), byte(n >> 16), byte(n >> 24)}, Fence: uint64(n), TTL: req.TTL, Session: g.session, Heard: g.heard}
 	if g.kept != nil {
 		grant.Kept = g.kept(req.Key)
 	}

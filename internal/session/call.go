@@ -42,6 +42,8 @@ type Call struct {
 	Fence uint64
 	Age   time.Duration
 	Value []byte
+	// Heard is the instant that came with the answer.
+	Heard time.Duration
 
 	stamp time.Duration // before it was sent, over this connection
 	until time.Duration // it is not sent again from then on; 0 is no limit

@@ -58,6 +58,7 @@ func (c *Client) answered(now time.Duration, call *Call, a *codec.Answer) {
 	call.TTL, call.Position, call.Count, call.JSON = a.TTL, a.Position, a.Count, a.JSON
 	call.Holder, call.HeldFor = a.Holder, a.HeldFor
 	call.Fence, call.Age, call.Value = a.Fence, a.Age, a.Value
+	call.Heard = now
 	status := a.Status
 	switch {
 	case call.Request.Command == codec.Beat && status == codec.OK:
