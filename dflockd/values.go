@@ -30,10 +30,20 @@ func (b *Backend) Shelf(ctx context.Context, key string) (locker.Shelf, error) {
 // Put stores data under the key of a hold; see locker.Publisher. In an outage it
 // goes on while the hold may last, and is not done twice.
 func (b *Backend) Put(ctx context.Context, h locker.Hold, data []byte, keep time.Duration) (uint64, error) {
+	return b.put(ctx, h, data, keep, false)
+}
+
+// PutVolatile is Put of what need not be there after a restart of the server, which
+// then does not wait for its disk; see locker.VolatilePublisher.
+func (b *Backend) PutVolatile(ctx context.Context, h locker.Hold, data []byte, keep time.Duration) (uint64, error) {
+	return b.put(ctx, h, data, keep, true)
+}
+
+func (b *Backend) put(ctx context.Context, h locker.Hold, data []byte, keep time.Duration, volatile bool) (uint64, error) {
 	if keep < 0 {
 		return 0, fmt.Errorf("%w: a value cannot be kept for %v", locker.ErrInvalid, keep)
 	}
-	return changed(ctx, b, h, func(x *conversation) (uint64, error) { return x.publish(ctx, h, data, keep) })
+	return changed(ctx, b, h, func(x *conversation) (uint64, error) { return x.publish(ctx, h, data, keep, volatile) })
 }
 
 // Remove removes the value under the key of a hold; see locker.Publisher.
@@ -104,14 +114,14 @@ func valued[T any](ctx context.Context, b *Backend, key string, do func(*convers
 
 // publish puts. The data are copied: the request may have to be sent again after
 // its caller has gone.
-func (x *conversation) publish(ctx context.Context, h locker.Hold, data []byte, keep time.Duration) (uint64, error) {
-	most, _ := x.offers()
+func (x *conversation) publish(ctx context.Context, h locker.Hold, data []byte, keep time.Duration, volatile bool) (uint64, error) {
+	most, durable := x.offers()
 	if len(data) > most && most > 0 { // the server would end the connection over such a line
 		return 0, &locker.SizeError{Size: len(data), Max: most}
 	}
 	a := x.srv.b.newAsk(codec.Put, locker.Exclusive, h.Key)
 	r := &a.call.Request
-	r.Value, r.Keep = bytes.Clone(data), keep
+	r.Value, r.Keep, r.Volatile = bytes.Clone(data), keep, volatile && durable
 	if err := x.change(ctx, h, a); err != nil {
 		return 0, err
 	}
@@ -240,4 +250,7 @@ func (x *conversation) offers() (size int, durable bool) {
 	return x.client.Offers()
 }
 
-var _ locker.Joiner = (*Backend)(nil)
+var (
+	_ locker.Joiner            = (*Backend)(nil)
+	_ locker.VolatilePublisher = (*Backend)(nil)
+)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/distributed-go/distributed/locker"
 )
@@ -52,6 +53,41 @@ func TestAChangeThatWasNotStored(t *testing.T) {
 			t.Errorf("without an answer: %v", err)
 		}
 	})
+}
+
+// That a value need not survive a restart is said where others would.
+func TestVolatileIsSaidToDurableServers(t *testing.T) {
+	for offers, word := range map[string]string{"max-value=100": "", "durable max-value=100": " volatile"} {
+		scriptBubble(t, func(s *script, _ int) {
+			s.next()
+			s.say("ok 1 00000000000000000000000000000001 " + offers)
+			for r := s.next(); r != "1 l|k|-"; r = s.next() {
+				if r == "" {
+					return
+				}
+			}
+			s.say("1 " + granted(1) + "000ms")
+			if s.expect("2 put|k|" + token(1) + " 5 eA==" + word) {
+				s.say("2 ok 7")
+			}
+			if s.expect("3 put|k|" + token(1) + " 5 eA==") {
+				s.say("3 ok 8")
+			}
+			s.next() // bye
+		}, func(t *testing.T, b *Backend, _ *network) {
+			b.UseClock(clockOf())
+			h := hold("k", mustAcquire(t, b, lock("k")))
+			for i, put := range []func(context.Context, locker.Hold, []byte, time.Duration) (uint64, error){b.PutVolatile, b.Put} {
+				if fence, err := put(context.Background(), h, []byte("x"), 5*time.Second); err != nil || fence != uint64(7+i) { //nolint:gosec // it is small
+					t.Errorf("put %d: fence %d, %v", i, fence, err)
+				}
+			}
+			if _, err := b.PutVolatile(context.Background(), h, nil, -1); !errors.Is(err, locker.ErrInvalid) {
+				t.Errorf("kept for less than nothing: %v", err)
+			}
+			b.Close()
+		})
+	}
 }
 
 // A put that was on its way when the server was restarted, to take less from then

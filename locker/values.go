@@ -58,6 +58,16 @@ type Publisher interface {
 	Remove(ctx context.Context, h Hold) error
 }
 
+// A VolatilePublisher is a Publisher that may keep a value with less effort if that
+// need not be there after a restart of its server.
+type VolatilePublisher interface {
+	Publisher
+
+	// PutVolatile is Put of such a value: a crash or a restart may take it away, and
+	// never brings back what was there before it.
+	PutVolatile(ctx context.Context, h Hold, data []byte, keep time.Duration) (fence uint64, err error)
+}
+
 // AnyAge lets Join return a value however old it is.
 const AnyAge time.Duration = 1<<63 - 1
 

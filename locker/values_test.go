@@ -423,3 +423,35 @@ func TestTraceOfValues(t *testing.T) {
 			fmt.Sprint([]locker.FoundInfo{{Key: "k", Size: 4, Fence: fence, Waited: 2 * time.Second}, late, late}))
 	})
 }
+
+// A swift is a shelf that is told what need not survive it.
+type swift struct {
+	*shelf
+	volatile int
+}
+
+func (s *swift) PutVolatile(ctx context.Context, h locker.Hold, data []byte, keep time.Duration) (uint64, error) {
+	s.volatile++
+	return s.Put(ctx, h, data, keep)
+}
+
+// TestPutVolatile is Put where the backend knows no difference, and in all else.
+func TestPutVolatile(t *testing.T) {
+	s := newShelf()
+	fast := &swift{shelf: newShelf()}
+	for want, b := range []locker.Backend{s, fast} {
+		stored := new(record[locker.StoredInfo])
+		l := acquire(t, newClient(t, b, locker.WithTrace(&locker.Trace{Stored: stored.add})), "k")
+		fence, err := l.PutVolatile(t.Context(), []byte("v"), time.Minute)
+		assert.Sure(t, err)
+		assert.Exactly(t, "told", stored.all()[0].Fence, fence)
+		_, err = l.Put(t.Context(), []byte("v"), time.Minute)
+		assert.Sure(t, err)
+		assert.Exactly(t, "volatile puts", fast.volatile, want)
+		_, err = l.PutVolatile(t.Context(), nil, -1)
+		assert.Matches(t, err, locker.ErrInvalid)
+		assert.Sure(t, l.Release(t.Context()))
+		_, err = l.PutVolatile(t.Context(), nil, 0)
+		assert.Matches(t, err, locker.ErrNotHeld)
+	}
+}

@@ -23,13 +23,33 @@ var errPutOver = fmt.Errorf("%w: the lease ran out before the value's change was
 // Put waits for the answer until ctx ends, and for no longer than the lease would
 // have lasted when it was called.
 func (l *Lease) Put(ctx context.Context, data []byte, keep time.Duration) (fence uint64, err error) {
+	return l.put(ctx, data, keep, func(p Publisher) putter { return p.Put })
+}
+
+// PutVolatile is Put of a value that need not be there after a restart of the backend,
+// such as an answer for those who wait: one that would write it to its disk first, as
+// Shelf.Durable says, does not. After a restart there is no value then, and never an
+// older one. Where the backend knows no difference it is Put.
+func (l *Lease) PutVolatile(ctx context.Context, data []byte, keep time.Duration) (fence uint64, err error) {
+	return l.put(ctx, data, keep, func(p Publisher) putter {
+		if v, ok := p.(VolatilePublisher); ok {
+			return v.PutVolatile
+		}
+		return p.Put
+	})
+}
+
+// A putter is a method of a Publisher that puts.
+type putter func(ctx context.Context, h Hold, data []byte, keep time.Duration) (fence uint64, err error)
+
+func (l *Lease) put(ctx context.Context, data []byte, keep time.Duration, by func(Publisher) putter) (fence uint64, err error) {
 	if keep < 0 {
 		return 0, l.error("put", fmt.Errorf("%w: keep %v: must not be negative", ErrInvalid, keep))
 	}
 	s := l.acquirer.settings
 	began := s.clockIf(s.trace.Stored != nil)
 	err = l.change(ctx, "put", func(ctx context.Context, p Publisher) (err error) {
-		fence, err = p.Put(ctx, l.handle(), data, keep)
+		fence, err = by(p)(ctx, l.handle(), data, keep)
 		return err
 	})
 	if err != nil {

@@ -304,7 +304,7 @@ func (c *cell) put(ctx context.Context, l *locker.Lease, r *record) (open bool, 
 	pauses := backoff.NewExponentialBackOff(
 		backoff.WithInitialInterval(firstPause), backoff.WithMaxInterval(longestPause), backoff.WithMaxElapsedTime(0))
 	_ = backoff.Retry(func() error { // which returns less than err says
-		err = c.source.put(ctx, l, r, c.settings.expiry)
+		err = c.source.put(ctx, l, r, c.settings.expiry, false)
 		if err == nil {
 			return nil
 		}

@@ -341,7 +341,8 @@ func (g *Group[T]) put(f *flight[T], l *locker.Lease, r *record, failure error) 
 	} else {
 		keep = max(keep, g.settings.fresh)
 	}
-	err := g.source.put(ctx, l, r, keep)
+	// What is soon over anyway is not worth the wait for a disk.
+	err := g.source.put(ctx, l, r, keep, keep <= mostKeep)
 	if err != nil && !lost(err) && g.source.retries(err) {
 		g.mu.Lock()
 		// A renewal that was under way may let the lease begin anew, as may a

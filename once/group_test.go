@@ -3,6 +3,8 @@ package once_test
 import (
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"runtime"
 	"strings"
 	"sync"
@@ -340,5 +342,42 @@ func TestGroupKeys(t *testing.T) {
 		assert.Sure(t, ask(w.ctx, once.NewGroup[int64](c, "a"), after(0, 1, nil)).wait().err)
 		_, _, err = once.NewGroup[int64](c, "a").Do(w.ctx, strings.Repeat("k", 248), after(0, 1, nil))
 		assert.Sure(t, err)
+	})
+}
+
+// A swift is a backend that is told what need not survive its server.
+type swift struct{ *spy }
+
+func (s swift) PutVolatile(ctx context.Context, h locker.Hold, data []byte, keep time.Duration) (uint64, error) {
+	s.count("volatile")
+	return s.spy.Put(ctx, h, data, keep)
+}
+
+// TestResultsThatAreSoonOver need not survive the server: those for who waits, errors,
+// and what is fresh for no longer. All else should.
+func TestResultsThatAreSoonOver(t *testing.T) {
+	bubble(t, func(w *world) {
+		_, spy := w.spied()
+		c := locker.New(swift{spy}, locker.WithTTL(ttl), locker.WithLogger(slog.New(slog.DiscardHandler)))
+		defer c.Close()
+		volatile := 0
+		for _, step := range []struct {
+			fresh time.Duration
+			err   error
+			is    bool
+		}{{0, nil, true}, {15 * time.Second, nil, true}, {16 * time.Second, nil, false}, {time.Hour, errors.New("boom"), true}} {
+			g := once.NewGroup[int](c, fmt.Sprintf("%v/%v", step.fresh, step.err), once.WithFresh(step.fresh))
+			_, _, err := g.Do(w.ctx, "k", func(context.Context) (int, error) { return 0, step.err })
+			assert.Exactly(t, "error", err, step.err)
+			if step.is {
+				volatile++
+			}
+			assert.Exactly(t, fmt.Sprintf("volatile, fresh for %v, error %v", step.fresh, step.err), spy.of("volatile"), volatile)
+		}
+		assert.Sure(t, once.New(c, "k", once.WithExpiry(time.Second)).Do(w.ctx, succeed))
+		_, err := once.NewValue(c, "v", func(context.Context) (int, error) { return 1, nil }, once.WithVolatile()).Get(w.ctx)
+		assert.Sure(t, err)
+		assert.Exactly(t, "volatile marks", spy.of("volatile"), volatile)
+		assert.Exactly(t, "puts", spy.of("put"), 6)
 	})
 }

@@ -20,8 +20,9 @@ type source interface {
 	// is younger than fresh, or that was put since the call began.
 	wait(ctx context.Context, a *locker.Acquirer, fresh time.Duration) (*locker.Lease, *record, error)
 
-	// put puts a record under a lease, and remove removes it.
-	put(ctx context.Context, l *locker.Lease, r *record, keep time.Duration) error
+	// put puts a record under a lease, and remove removes it. What is volatile
+	// need not be there after a restart.
+	put(ctx context.Context, l *locker.Lease, r *record, keep time.Duration, volatile bool) error
 	remove(ctx context.Context, l *locker.Lease) error
 
 	// shelf says whether a record that is put for ever stays for ever, and how
@@ -75,12 +76,16 @@ func (s values) wait(ctx context.Context, a *locker.Acquirer, fresh time.Duratio
 	return l, nil, nil
 }
 
-func (s values) put(ctx context.Context, l *locker.Lease, r *record, keep time.Duration) error {
+func (s values) put(ctx context.Context, l *locker.Lease, r *record, keep time.Duration, volatile bool) error {
 	b, header, err := r.bytes()
 	if err != nil {
 		return err
 	}
-	_, err = l.Put(ctx, b, keep)
+	put := l.Put
+	if volatile {
+		put = l.PutVolatile
+	}
+	_, err = put(ctx, b, keep)
 	var size *locker.SizeError
 	if errors.As(err, &size) && size.Max >= header { // what counts for the caller is its own
 		return &locker.SizeError{Size: size.Size - header, Max: size.Max - header}
@@ -169,7 +174,7 @@ func (s rows) since(ctx context.Context, key string, before []byte) (*record, er
 	return s.read(after), nil
 }
 
-func (s rows) put(ctx context.Context, l *locker.Lease, r *record, keep time.Duration) error {
+func (s rows) put(ctx context.Context, l *locker.Lease, r *record, keep time.Duration, _ bool) error {
 	b, _, err := r.bytes()
 	if err != nil {
 		return err

@@ -53,6 +53,71 @@ func TestValuesOverARestart(t *testing.T) {
 	}
 }
 
+// TestVolatileValuesOverARestart: they are gone then, and nothing older is in their
+// place; what came after them, or was put over what was on the disk, is there.
+func TestVolatileValuesOverARestart(t *testing.T) {
+	for _, clean := range []bool{false, true} {
+		t.Run(fmt.Sprintf("clean %t", clean), func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "data")
+			s, p := onDisk(t, dir)
+			p.hello(t)
+			id := 0
+			do := func(format string, args ...any) string {
+				t.Helper()
+				id++
+				return strings.TrimPrefix(p.do(t, fmt.Sprintf("%d %s", id, fmt.Sprintf(format, args...))), fmt.Sprint(id, " "))
+			}
+			tokens := make(map[string]string)
+			fences := make(map[string]string)
+			put := func(key, data, word string) {
+				t.Helper()
+				if tokens[key] == "" {
+					tokens[key] = strings.Fields(do("l|%s|- 60", key))[1]
+				}
+				words := strings.Fields(do("put|%s|%s 0 %s%s", key, tokens[key], data, word))
+				if len(words) != 2 || words[0] != "ok" {
+					t.Fatalf("put of %q: %q", key, words)
+				}
+				fences[key] = words[1]
+			}
+			shows := func(key, data string) {
+				t.Helper()
+				got := strings.Fields(do("get|%s|_", key))
+				if data == "" && (len(got) != 1 || got[0] != "nil") || data != "" && (len(got) != 4 || got[1] != fences[key] || got[3] != data) {
+					t.Errorf("under %q is %q, want %q with the fence %s", key, got, data, fences[key])
+				}
+			}
+			put("gone", "b25l", " volatile")
+			put("gone", "dHdv", " volatile")
+			put("over", "b25l", "")
+			put("over", "dHdv", " volatile")
+			put("after", "b25l", " volatile")
+			put("after", "dHdv", "")
+			put("removed", "b25l", "")
+			do("del|removed|%s", tokens["removed"])
+			put("removed", "dHdv", " volatile")
+			for key := range tokens {
+				shows(key, "dHdv")
+			}
+			if clean {
+				if err := s.Shutdown(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				s.Close()
+			}
+
+			s, p = onDisk(t, dir)
+			defer s.Close()
+			p.hello(t)
+			shows("gone", "")
+			shows("removed", "")
+			shows("over", "dHdv")
+			shows("after", "dHdv")
+		})
+	}
+}
+
 // TestValuesAreCounted refuses what is too large, and what there is no room for.
 func TestValuesAreCounted(t *testing.T) {
 	cfg := server.Config{MaxValue: 100, MaxValues: 1000}

@@ -77,10 +77,18 @@ func (b *backend) Acquire(ctx context.Context, req locker.Request) (locker.Grant
 }
 
 func (b *backend) Put(ctx context.Context, h locker.Hold, data []byte, keep time.Duration) (uint64, error) {
+	return b.puts(h, func() (uint64, error) { return b.Backend.Put(ctx, h, data, keep) })
+}
+
+func (b *backend) PutVolatile(ctx context.Context, h locker.Hold, data []byte, keep time.Duration) (uint64, error) {
+	return b.puts(h, func() (uint64, error) { return b.Backend.PutVolatile(ctx, h, data, keep) })
+}
+
+func (b *backend) puts(h locker.Hold, put func() (uint64, error)) (uint64, error) {
 	b.reach("put: before", h.Key)
 	defer b.reach("put: answered", h.Key)
 	fence := b.fence(h.Key)
-	putFence, err := b.Backend.Put(ctx, h, data, keep)
+	putFence, err := put()
 	if b.put != nil {
 		b.put(h.Key, fence, err)
 	}

@@ -286,7 +286,7 @@ func parseRequest(frame []byte) (id uint64, r request) {
 	}
 	id, _ = strconv.ParseUint(number, 10, 64)
 	r = request{command: command, key: lines[1]}
-	if fields := strings.Fields(lines[2]); command == "put" && len(fields) == 3 {
+	if fields := strings.Fields(lines[2]); command == "put" && len(fields) >= 3 {
 		r.run = runOf(fields[2])
 	}
 	return id, r

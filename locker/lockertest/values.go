@@ -134,6 +134,10 @@ func (e *env) putsNothing(b locker.Publisher, h locker.Hold, what string) {
 	e.Helper()
 	_, err := b.Put(e.ctx, h, []byte("wrong"), 0)
 	e.is(err, locker.ErrNotHeld, "Put "+what)
+	if v, ok := b.(locker.VolatilePublisher); ok {
+		_, err = v.PutVolatile(e.ctx, h, []byte("wrong"), 0)
+		e.is(err, locker.ErrNotHeld, "PutVolatile "+what)
+	}
 	e.is(b.Remove(e.ctx, h), locker.ErrNotHeld, "Remove "+what)
 }
 
