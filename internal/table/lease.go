@@ -62,7 +62,7 @@ type Token struct{ Fence, MAC uint64 }
 
 // A Lease is one acquisition, from its request to its end. All but Tag belongs
 // to the table; like the table it is not safe for concurrent use. It stays
-// valid after its end for as long as the caller keeps it.
+// valid after its end for as long as the caller keeps it, but for Table.Reuse.
 //
 // It takes 112 bytes, which is one of the allocator's size classes; one word
 // more costs 16 bytes a lease.

@@ -20,7 +20,8 @@ type script struct {
 	table  *Table
 	model  *model
 	owners []*Owner
-	leases []*Lease // the table's, in the order of the model's rows
+	leases []*Lease     // the table's, in the order of the model's rows
+	given  map[int]bool // those that were given back, by their places there
 	now    time.Duration
 	unit   time.Duration // of all durations in it
 	pace   int           // the less, the more calls there are in the time of a lease
@@ -50,7 +51,7 @@ func newScript(bytes []byte) *script {
 	}
 	s.pace = 3 + s.below(4)
 	s.table, s.model = New(cfg), newModel(cfg)
-	s.fence, s.fences = cfg.FirstFence, make(map[uint64]*Lease)
+	s.fence, s.fences, s.given = cfg.FirstFence, make(map[uint64]*Lease), make(map[int]bool)
 	for i := range scriptOwners {
 		o := s.table.NewOwner(uint64(i))
 		if i < scriptSessions {
@@ -260,6 +261,7 @@ func (s *script) compare() error {
 		}
 	}
 	s.fence = s.table.Fence()
+	s.giveBack()
 	m, t := s.model, s.table
 	if t.Held() != m.count(Granted) || t.Waiting() != m.count(Queued) || t.Keys() != len(m.keys) || t.Fence() != m.fence {
 		return fmt.Errorf("held %d, waiting %d, keys %d, fence %d; want %d, %d, %d, %d",
@@ -280,6 +282,21 @@ func (s *script) compare() error {
 		return err
 	}
 	return audit(t, s.owners...)
+}
+
+// giveBack lets every other lease that has ended come again, and keeps a copy to
+// compare. Those that a put answered still carry its value.
+func (s *script) giveBack() {
+	for i, l := range s.leases {
+		if i%2 == 0 && !s.given[i] && l.State() == Ended && l.Reason() != Answered {
+			was := *l
+			s.leases[i], s.given[i] = &was, true
+			if f := was.Token().Fence; f != 0 {
+				s.fences[f] = &was
+			}
+			s.table.Reuse(l)
+		}
+	}
 }
 
 func (s *script) compareEvents() error {
