@@ -19,19 +19,31 @@ import (
 type agenda struct {
 	near  nearHeap
 	later map[int64]*second
-	first int64 // no second of later comes before it
-	seen  int64 // what comes up to this second is near
+	last  *second // of later, that was looked for last: most leases are for as long as others
+	first int64   // no second of later comes before it
+	seen  int64   // what comes up to this second is near
 	n     int
 }
 
 // A second is the leases that need something in one second of the clock.
-type second struct{ leases []*Lease }
+type second struct {
+	at     int64
+	leases []*Lease
+}
 
 const noSecond = math.MaxInt64
 
 func newAgenda() agenda { return agenda{later: make(map[int64]*second), first: noSecond} }
 
 func secondOf(at time.Duration) int64 { return int64(at / time.Second) }
+
+// second returns a second of later, or nil.
+func (a *agenda) second(at int64) *second {
+	if a.last == nil || a.last.at != at {
+		a.last = a.later[at]
+	}
+	return a.last
+}
 
 // put puts a lease in that is not.
 func (a *agenda) put(l *Lease) {
@@ -44,9 +56,9 @@ func (a *agenda) put(l *Lease) {
 		heap.Fix(&a.near, len(a.near)-1)
 		return
 	}
-	s := a.later[sec]
+	s := a.second(sec)
 	if s == nil {
-		s = new(second)
+		s = &second{at: sec}
 		a.later[sec] = s
 	}
 	a.first = min(a.first, sec)
@@ -62,7 +74,7 @@ func (a *agenda) remove(l *Lease) {
 	case l.place > 0:
 		heap.Remove(&a.near, int(l.place-1))
 	default:
-		a.later[secondOf(l.next())].remove(l)
+		a.second(secondOf(l.next())).remove(l)
 	}
 	a.n--
 }
@@ -73,7 +85,7 @@ func (a *agenda) replace(l, by *Lease) {
 	case l.place > 0:
 		a.near[l.place-1].lease = by
 	case l.place < 0:
-		a.later[secondOf(l.next())].leases[-l.place-1] = by
+		a.second(secondOf(l.next())).leases[-l.place-1] = by
 	}
 	l.place = 0
 }
@@ -86,13 +98,14 @@ func (a *agenda) due(now time.Duration) *Lease {
 		return heap.Pop(&a.near).(*Lease)
 	}
 	for a.seen = max(a.seen, secondOf(now)); a.first <= a.seen; a.first = a.earliest() {
-		if s := a.later[a.first]; s != nil && len(s.leases) > 0 {
+		if s := a.second(a.first); s != nil && len(s.leases) > 0 {
 			a.n--
 			l := s.leases[len(s.leases)-1]
 			s.remove(l)
 			return l
 		}
 		delete(a.later, a.first)
+		a.last = nil
 	}
 	return nil
 }
