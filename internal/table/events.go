@@ -41,6 +41,9 @@ const keptEvents = 1024
 // calls of any other method leave it alone, so that a caller may act on each
 // event at once.
 func (t *Table) Events() []Event {
+	if len(t.events)+len(t.handed) == 0 {
+		return nil // nearly always, and asked for several times a request
+	}
 	last := t.handed
 	t.handed = t.events
 	clear(last)
