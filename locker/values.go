@@ -19,8 +19,8 @@ type Value struct {
 
 // A Shelf says what a backend promises of the values under a key.
 type Shelf struct {
-	// Durable says that a put which was answered is there after a crash of the
-	// backend.
+	// Durable says that a put which was answered, and was not volatile, is there
+	// after a crash of the backend.
 	Durable bool
 	// MaxSize is how many bytes a value may have.
 	MaxSize int
