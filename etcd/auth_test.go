@@ -75,6 +75,7 @@ func TestAuth(t *testing.T) {
 
 // TestTokensRunOut under who holds, who waits, and who asks anew.
 func TestTokensRunOut(t *testing.T) {
+	t.Parallel()
 	s, _ := startEtcdWithUsers(t, func(cfg *embed.Config) { cfg.AuthTokenTTL = 1 })
 	holder, waiter := openApp(t, s.addr, "/app?ttl=9s", "app:secret"), openApp(t, s.addr, "/app?ttl=9s", "app:secret")
 	l, err := holder.Acquire(t.Context(), "k")

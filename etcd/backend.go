@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/singleflight"
+	"google.golang.org/grpc"
 
 	"github.com/distributed-go/distributed/locker"
 )
@@ -31,13 +33,15 @@ const closeTimeout = time.Second
 // TTL, and it keeps them alive by itself if it was given a clock; without one, by
 // who calls it without a locker.Client, each hold has a lease of its own.
 type Backend struct {
-	url    string
-	keys   keys
-	name   string // of this process
-	values int    // the largest value
-	config *clientv3.Config
-	client atomic.Pointer[clientv3.Client]
-	flight singleflight.Group // dials
+	url       string
+	endpoints []string               // without schemes, for people
+	trouble   atomic.Pointer[string] // what the way to etcd failed with last; nil since an answer
+	keys      keys
+	name      string // of this process
+	values    int    // the largest value
+	config    *clientv3.Config
+	client    atomic.Pointer[clientv3.Client]
+	flight    singleflight.Group // dials
 
 	now     func() time.Duration
 	clocked bool
@@ -88,6 +92,7 @@ func Dial(cfg clientv3.Config, opts ...Option) (*Backend, error) {
 	b, err := newBackend(cfg.Endpoints, opts)
 	if err == nil {
 		b.config = withDefaults(cfg, b.life)
+		b.config.DialOptions = append(slices.Clone(cfg.DialOptions), grpc.WithChainUnaryInterceptor(b.watchOver))
 		if cfg.Context != nil {
 			b.endWith(cfg.Context)
 		}
@@ -114,7 +119,7 @@ func newBackend(endpoints []string, opts []Option) (*Backend, error) {
 	}
 	began := time.Now()
 	b := &Backend{
-		url: nameOf(endpoints, s.prefix), keys: keys{s.prefix}, name: s.name, values: maxValue,
+		url: nameOf(endpoints, s.prefix), endpoints: hostsOf(endpoints), keys: keys{s.prefix}, name: s.name, values: maxValue,
 		now:    func() time.Duration { return time.Since(began) },
 		leases: make(map[time.Duration]*lease), old: make(map[*lease]struct{}), private: make(map[*lease]struct{}),
 		entries: newEntries(), queues: make(map[subject]*queue), shelves: make(map[string]*shelf),

@@ -75,7 +75,10 @@ func (b *Backend) explain(err error) error {
 	case unsendable(err):
 		return fmt.Errorf("%w: %w", locker.ErrTooLarge, err)
 	}
-	if strings.Contains(err.Error(), "authentication handshake failed") {
+	if errors.Is(err, context.DeadlineExceeded) { // of a request's own time
+		return b.noAnswer()
+	}
+	if distrust(err.Error()) {
 		return fmt.Errorf("%w: %w: %w", locker.ErrUnavailable, locker.ErrAuth, err)
 	}
 	return fmt.Errorf("%w: %w", locker.ErrUnavailable, err)

@@ -2,10 +2,16 @@ package etcd
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
 
 	"github.com/distributed-go/distributed/internal/assert"
 	"github.com/distributed-go/distributed/locker"
@@ -220,4 +226,66 @@ func TestNobodyWaitsForAPrivateLease(t *testing.T) {
 		eventually(t, "the lease is revoked", func() bool { return leases(t, ctl) == 1 })
 	}
 	must(t, b.Release(t.Context(), locker.Hold{Key: "k", Token: g.Token}))
+}
+
+// TestAllDeletedByHand: who holds more than are looked for after a renewal is told of all
+// that are gone together.
+func TestAllDeletedByHand(t *testing.T) {
+	s := startEtcd(t)
+	ctl, c := s.etcdctl(), s.locker(silent, locker.WithTTL(20*time.Second))
+	const n = 10 * checked
+	var wg sync.WaitGroup
+	all := make([]*locker.Lease, n)
+	for i := range all {
+		wg.Go(func() {
+			var err error
+			if all[i], err = c.Acquire(t.Context(), fmt.Sprint("k", i)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if t.Failed() {
+		return
+	}
+	other, err := s.locker(silent).Acquire(t.Context(), "other")
+	must(t, err)
+	_, err = ctl.Delete(t.Context(), DefaultPrefix+"l/k", clientv3.WithPrefix())
+	must(t, err)
+	b := c.Backend().(*Backend)
+	b.mu.Lock()
+	l := b.leases[20*time.Second]
+	b.mu.Unlock()
+	b.checkHolds(t.Context(), l) // as after a renewal
+	for _, l := range all {
+		<-l.Lost()
+		assert.Matches(t, l.Err(), locker.ErrRevoked)
+	}
+	must(t, other.Check())
+	must(t, other.Release(t.Context()))
+}
+
+// TestNoSpace: an etcd whose quota is used up takes nothing new, says so, and those who
+// hold go on, and can release.
+func TestNoSpace(t *testing.T) {
+	s := startEtcdWith(t, func(cfg *embed.Config) {
+		cfg.UnsafeNoFsync = true
+		cfg.QuotaBackendBytes = 1 << 20
+	})
+	ctl, c := s.etcdctl(), s.locker(silent)
+	l, err := c.Acquire(t.Context(), "k")
+	must(t, err)
+	eventually(t, "the quota is used up", func() bool {
+		_, err := ctl.Put(t.Context(), "other", strings.Repeat("x", 100<<10))
+		return errors.Is(err, rpctypes.ErrNoSpace)
+	})
+	_, err = l.Put(t.Context(), []byte("v"), 0)
+	assert.Matches(t, err, locker.ErrNotStored, rpctypes.ErrNoSpace)
+	_, err = l.Put(t.Context(), []byte("v"), time.Hour)
+	assert.Matches(t, err, locker.ErrNotStored, rpctypes.ErrNoSpace)
+	_, err = c.TryAcquire(t.Context(), "another")
+	assert.Matches(t, err, locker.ErrUnavailable, rpctypes.ErrNoSpace)
+	assert.MatchesNot(t, err, locker.ErrNotStored)
+	must(t, l.Renew(t.Context()))
+	must(t, l.Release(t.Context()))
 }

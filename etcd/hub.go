@@ -249,8 +249,16 @@ func (b *Backend) hearRevocations() {
 const checked = 100
 
 // checkHolds looks whether the keys of some holds, chosen at random, are still
-// there: nobody tells of those that are deleted by hand.
+// there: nobody tells of those that are deleted by hand. Where one is not, it looks for
+// all: who deletes by hand often deletes a whole range.
 func (b *Backend) checkHolds(ctx context.Context, l *lease) {
+	if b.missingHolds(ctx, l) {
+		_ = b.verify(ctx) // or the next renewal will tell
+	}
+}
+
+// missingHolds looks for some holds, and says whether one is lost.
+func (b *Backend) missingHolds(ctx context.Context, l *lease) (missing bool) {
 	var some []*entry
 	var ops []clientv3.Op
 	b.mu.Lock()
@@ -262,11 +270,11 @@ func (b *Backend) checkHolds(ctx context.Context, l *lease) {
 	}
 	b.mu.Unlock()
 	if len(ops) == 0 {
-		return
+		return false
 	}
 	answers, rev, err := b.do(ctx, ops...)
 	if err != nil {
-		return // the next renewal will tell
+		return false // the next renewal will tell
 	}
 	var after aftermath
 	defer after.run()
@@ -276,8 +284,10 @@ func (b *Backend) checkHolds(ctx context.Context, l *lease) {
 		kvs := answers[i].GetResponseRange().Kvs
 		if e.state == holding && (len(kvs) == 0 || kvs[0].CreateRevision != e.rev) {
 			b.goneLocked(e, rev, l.deletion(), &after)
+			missing = true
 		}
 	}
+	return missing
 }
 
 func (b *Backend) heardDeletions(events []*clientv3.Event) {
@@ -295,7 +305,7 @@ func (b *Backend) heardDeletions(events []*clientv3.Event) {
 	}
 }
 
-// verify looks, after a gap, for holds whose keys were deleted meanwhile.
+// verify looks for all holds whose keys were deleted, as after a gap.
 func (b *Backend) verify(ctx context.Context) error {
 	c, err := b.connect()
 	if err != nil {

@@ -20,9 +20,14 @@ type row struct {
 	record
 }
 
-// Inspect implements locker.Inspector: it reads all keys below the prefix. Etcd does
-// not say how many clients there are, nor when a key was granted: HeldFor counts
-// from the request, by the wall clocks of both.
+// maxPage is how many values an Inspect reads at once: etcd does not say how large one
+// is without it.
+const maxPage = 64
+
+// Inspect implements locker.Inspector: it reads all keys below the prefix, and all that
+// is published there. Etcd does not say how many clients there are, nor when a key was
+// granted: HeldFor counts from the request, and a value's age from its put, by the wall
+// clocks of both.
 func (b *Backend) Inspect(ctx context.Context) (locker.Report, error) {
 	from, to := b.keys.span()
 	r, err := b.read(ctx, clientv3.OpGet(from, clientv3.WithRange(to)))
@@ -36,15 +41,49 @@ func (b *Backend) Inspect(ctx context.Context) (locker.Report, error) {
 			rows[s] = append(rows[s], row{m, r})
 		}
 	}
-	report := locker.Report{Keys: make([]locker.KeyReport, 0, len(rows))}
+	values, err := b.inspectValues(ctx)
+	if err != nil {
+		return locker.Report{}, err
+	}
+	report := locker.Report{Keys: make([]locker.KeyReport, 0, len(rows)+len(values))}
 	now := time.Now()
 	for s, all := range rows {
-		report.Keys = append(report.Keys, keyReport(s, all, now))
+		k := keyReport(s, all, now)
+		if s.kind == locker.Exclusive {
+			k.Value = values[s.key]
+			delete(values, s.key)
+		}
+		report.Keys = append(report.Keys, k)
+	}
+	for key, v := range values { // that nobody holds
+		report.Keys = append(report.Keys, locker.KeyReport{Kind: locker.Exclusive.String(), Key: key, Limit: 1, Value: v})
 	}
 	slices.SortFunc(report.Keys, func(a, b locker.KeyReport) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Key, b.Key))
 	})
 	return report, nil
+}
+
+// inspectValues reads what is published, by key.
+func (b *Backend) inspectValues(ctx context.Context) (map[string]*locker.ValueReport, error) {
+	values := make(map[string]*locker.ValueReport)
+	from, to := b.keys.values()
+	for next := from; ; {
+		r, err := b.read(ctx, clientv3.OpGet(next, clientv3.WithRange(to), clientv3.WithLimit(maxPage)))
+		if err != nil {
+			return nil, err
+		}
+		now := time.Now()
+		for _, kv := range r.Kvs {
+			if p, err := decode(kv); err == nil {
+				values[string(kv.Key[len(from):])] = &locker.ValueReport{Bytes: len(p.data), Age: p.age(now)}
+			}
+			next = string(kv.Key) + "\x00"
+		}
+		if !r.More {
+			return values, nil
+		}
+	}
 }
 
 func keyReport(s subject, rows []row, now time.Time) locker.KeyReport {

@@ -93,7 +93,7 @@ func (b *Backend) take(ctx context.Context, ttl time.Duration) (*lease, error) {
 	case <-l.granted:
 	case <-ctx.Done():
 		l.leave()
-		return nil, fmt.Errorf("%w: no lease was granted: %w", locker.ErrUnavailable, ended(ctx))
+		return nil, b.unanswered(ctx)
 	}
 	if l.err != nil {
 		return nil, l.err

@@ -81,6 +81,11 @@ func withDefaults(cfg clientv3.Config, life context.Context) *clientv3.Config {
 
 // nameOf is how a Backend names itself.
 func nameOf(endpoints []string, prefix string) string {
+	return "etcd://" + strings.Join(hostsOf(endpoints), ",") + "/" + strings.TrimSuffix(prefix, "/")
+}
+
+// hostsOf are endpoints without their schemes.
+func hostsOf(endpoints []string) []string {
 	hosts := make([]string, len(endpoints))
 	for i, e := range endpoints {
 		_, host, found := strings.Cut(e, "://")
@@ -89,7 +94,7 @@ func nameOf(endpoints []string, prefix string) string {
 		}
 		hosts[i] = host
 	}
-	return "etcd://" + strings.Join(hosts, ",") + "/" + strings.TrimSuffix(prefix, "/")
+	return hosts
 }
 
 func init() {

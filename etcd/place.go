@@ -128,7 +128,7 @@ func (p *place) Cancel(ctx context.Context) error {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
-		return fmt.Errorf("%w: no answer: %w", locker.ErrUnavailable, ended(ctx))
+		return b.unanswered(ctx)
 	case <-b.life.Done():
 		return nil
 	}

@@ -22,7 +22,7 @@ func (b *Backend) Release(ctx context.Context, h locker.Hold) error {
 	case <-b.life.Done():
 		return b.closedFor()
 	case <-ctx.Done():
-		return fmt.Errorf("%w: no answer: %w", locker.ErrUnavailable, ended(ctx))
+		return b.unanswered(ctx)
 	}
 }
 
@@ -47,7 +47,9 @@ func (b *Backend) ReleaseWithin(now, d time.Duration, h locker.Hold) error {
 	case <-b.life.Done():
 		return b.closedFor()
 	case <-rest.C:
-		return fmt.Errorf("%w: no answer: %w", locker.ErrUnavailable, context.DeadlineExceeded)
+		e := b.noAnswer()
+		e.ended = context.DeadlineExceeded
+		return e
 	}
 }
 

@@ -142,6 +142,6 @@ func (b *Backend) doOp(ctx context.Context, o *op) ([]*pb.ResponseOp, int64, err
 		return nil, 0, b.closedFor()
 	case <-ctx.Done():
 		b.sender.withdraw(o)
-		return nil, 0, fmt.Errorf("%w: no answer: %w", locker.ErrUnavailable, ended(ctx))
+		return nil, 0, b.unanswered(ctx)
 	}
 }

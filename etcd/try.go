@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -111,7 +112,9 @@ func (b *Backend) attempt(ctx context.Context, req *locker.Request, bound int64)
 	case a := <-answer:
 		return a, e, a.err
 	case <-ctx.Done():
-		err = ended(ctx)
+		if err = ended(ctx); errors.Is(err, errNoAnswer) {
+			err = b.unanswered(ctx)
+		}
 	case <-b.life.Done():
 		return attempt{}, nil, b.closedFor()
 	}

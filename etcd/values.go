@@ -2,6 +2,7 @@ package etcd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-go/distributed/locker"
@@ -49,9 +51,12 @@ func decode(kv *mvccpb.KeyValue) (published, error) {
 func (p *published) value(now time.Time) *locker.Value {
 	return &locker.Value{
 		Data: slices.Clone(p.data), Fence: uint64(p.rev), //nolint:gosec // revisions are positive
-		Age: max(0, now.Sub(time.Unix(0, p.at))),
+		Age: p.age(now),
 	}
 }
+
+// age is the time since the put; never negative, whatever the clocks say.
+func (p *published) age(now time.Time) time.Duration { return max(0, now.Sub(time.Unix(0, p.at))) }
 
 // fresh says whether a value is young enough for a caller.
 func (p *published) fresh(limit time.Duration, now time.Time) bool {
@@ -77,7 +82,7 @@ func (b *Backend) Put(ctx context.Context, h locker.Hold, data []byte, keep time
 	if keep > 0 {
 		var err error
 		if id, err = b.keepFor(ctx, keep); err != nil {
-			return 0, err
+			return 0, notStored(err)
 		}
 		opts = append(opts, clientv3.WithLease(id))
 	}
@@ -86,9 +91,17 @@ func (b *Backend) Put(ctx context.Context, h locker.Hold, data []byte, keep time
 		if id != 0 {
 			b.letGo(id)
 		}
-		return 0, err
+		return 0, notStored(err)
 	}
 	return uint64(rev), nil //nolint:gosec // revisions are positive
+}
+
+// notStored says of an etcd whose quota is used up that to ask again is of no use soon.
+func notStored(err error) error {
+	if errors.Is(err, rpctypes.ErrNoSpace) {
+		return fmt.Errorf("%w: %w", locker.ErrNotStored, err)
+	}
+	return err
 }
 
 // Remove implements locker.Publisher.
@@ -141,7 +154,7 @@ func (b *Backend) keepFor(ctx context.Context, keep time.Duration) (clientv3.Lea
 	case o := <-out:
 		return o.id, o.err
 	case <-ctx.Done():
-		return 0, fmt.Errorf("%w: no answer: %w", locker.ErrUnavailable, ended(ctx))
+		return 0, b.unanswered(ctx)
 	}
 }
 
