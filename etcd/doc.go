@@ -34,7 +34,8 @@
 // KEY. Who has a smaller revision of creation came before. All whose weights,
 // summed in that order, fit under the limit hold it: strictly first come, first
 // served, and a heavy request is not starved. The limit is what the first of them
-// says. The fence is the revision of creation. A try compares the revisions of the
+// says, and for nobody more than its own request says: who asks with another limit is
+// refused, and may be the first until its key is deleted. The fence is the revision of creation. A try compares the revisions of the
 // whole range instead, and leaves nothing behind. A release deletes the key
 // by its name: should that go unanswered its name is never used again, and the deletion
 // is repeated with a comparison of the revision of creation.
@@ -42,7 +43,8 @@
 // # One lease for all holds
 //
 // All holds of a client with one TTL share one lease of etcd: ten thousand cost
-// one message each third of the TTL. Its renewals are stamped before they are
+// one message each third of the TTL, on a stream that lasts: with a user each new one
+// would cost etcd a hash of the password. Its renewals are stamped before they are
 // sent, by the clock of the [locker.Client], and every hold counts from the stamp
 // of the last that was answered. A lease that nobody needs any more ends after a
 // while. Etcd knows whole seconds, and has a least TTL that follows from its
@@ -75,7 +77,7 @@
 // Who holds hears of [Backend.Force] by another watch, of keys that say so: nothing
 // comes over it otherwise. A key that was deleted by hand is missed after the next
 // renewal of the lease, a third of the TTL later, when some of the holds, a hundred at
-// random, are looked for. Either way the lease is lost with [locker.ErrRevoked].
+// random, are looked for; and all, where one of these is missing. Either way the lease is lost with [locker.ErrRevoked].
 //
 // # Batches
 //
@@ -84,6 +86,16 @@
 // alone never waits for that, and sends its requests itself. Who queues up behind a
 // holder of the same process waits for 2 ms at most, to go along with its release: so a
 // hand-over is one transaction, which etcd syncs once.
+//
+// # What goes wrong
+//
+// An error of an etcd that cannot be reached, or does not answer in 7 s, matches
+// [locker.ErrUnavailable] and says who was asked and what the way there last failed with.
+// One whose quota is used up (NOSPACE) grants nothing and says so; renewals and releases
+// go on, and a put matches [locker.ErrNotStored]. A user whose password or right is
+// gone gets [locker.ErrAuth], while waiting too; holds that cannot be renewed end at their
+// deadlines. Who closes a client that was passed to [New] ends every wait with
+// [locker.ErrClosed].
 //
 // # What it cannot
 //

@@ -25,7 +25,8 @@ type settings struct{ prefix, name string }
 
 // WithPrefix sets what all keys in etcd begin with. A slash is appended if there is
 // none at the end. The default is DefaultPrefix. Clients that are to exclude each
-// other agree on it.
+// other agree on it. Prefixes of which one begins with the other, as app/ and app/prod/,
+// are kept apart, but for app/l/, app/s/, app/v/ and app/x/, where app/ has its own keys.
 func WithPrefix(prefix string) Option { return func(s *settings) { s.prefix = prefix } }
 
 // WithName sets what the process calls itself, which those see who ask for the key

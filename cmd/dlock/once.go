@@ -22,8 +22,8 @@ waits: until that has succeeded, or until it has failed, died or lost its lease,
 and then one of those who wait runs its own. So an exit code of 0 says that it is
 done, by this call or another.
 
-The servers must keep values, as dlock serve does and a stock dflockd does not,
-and keep them over a restart (dlock serve --data-dir), unless --volatile says that
+The servers must keep values, as dlock serve and etcd do and a stock dflockd does
+not, and keep them over a restart (dlock serve --data-dir, or etcd), unless --volatile says that
 another run after their restart will do, or --expire how long one run counts. A
 Go program that uses once.New with the same KEY shares what is done.
 
@@ -298,7 +298,7 @@ func (o *onceOptions) asked(key string, err error) error {
 	case errors.Is(err, once.ErrVolatile):
 		return failf(exitUsage, "the servers forget that %q is done when they restart: give them a data directory (dlock serve --data-dir), or accept it by --volatile or --expire", key)
 	case errors.Is(err, errors.ErrUnsupported):
-		return failf(exitUsage, "the servers keep no values, as stock dflockd servers, so they cannot remember that %q is done: use dlock serve", key)
+		return failf(exitUsage, "the servers keep no values, as stock dflockd servers, so they cannot remember that %q is done: use dlock serve, or etcd", key)
 	case errors.Is(err, locker.ErrInvalid):
 		return usagef("%w", err)
 	}
