@@ -4,7 +4,6 @@ package faults
 
 import (
 	"bytes"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -19,14 +18,14 @@ import (
 	"github.com/distributed-go/distributed/internal/figures"
 )
 
-var flips = size.New("flips", 8, 24, "bytes of values.db to flip at random, besides those that are chosen")
+var flips = size.New("flips", 8, 100, "bits of values.db to flip at random, besides those that are chosen")
 
-// TestDamagedDirectory flips bytes in the files of a directory, and cuts off,
+// TestDamagedDirectory flips bits in the files of a directory, and cuts off,
 // removes and replaces values.db. With one slot whole the server goes on, and fences
 // grow; with none it does not start. It has all values that were put, or does not
 // start and says why.
 func TestDamagedDirectory(t *testing.T) {
-	beside(t)
+	mostlyWaits(t)
 	t.Run("slots", damageSlots)
 	t.Run("values", damageValues)
 }
@@ -83,88 +82,103 @@ func grantOf(t *testing.T, s *lockServer) uint64 {
 // valuesFile is where a data directory has its values.
 const valuesFile = "values.db"
 
+// asItWas is a values.db that nobody damaged.
+const asItWas = "as it was"
+
 // damageValues damages values.db of a copy of a directory whose server was killed,
 // in one way at a time.
 func damageValues(t *testing.T) {
 	r := newRigWithout(t)
-	values := newStored(r, 20)
-	other := newStored(r, 30)
-	whole, err := os.ReadFile(filepath.Join(values.dir, valuesFile))
-	assert.Sure(t, err)
-	foreign, err := os.ReadFile(filepath.Join(other.dir, valuesFile))
-	assert.Sure(t, err)
+	values, other := newStored(r), newStored(r)
+	values.fill(20)
+	other.fill(30) // so that it is not taken for one that is too old
+	older, _ := values.kill(), other.kill()
+	values.restart()
+	other.restart() // both at once, since they have a grace
+	values.fill(20)
+	other.fill(30)
+	whole, foreign := values.kill(), other.kill()
 	table := figures.NewTable("values.db", "starts", "refused", "went on with all values", "violations")
 	for _, c := range []struct {
-		name   string
-		files  [][]byte
-		starts bool // it must
+		test, name string
+		files      [][]byte
 	}{
-		{"as it was", [][]byte{whole}, true},
-		{"a byte flipped in a first page", flippedAt(whole, firstPages()), false},
-		{"a byte flipped in a value, or in what is left of one", flippedAt(whole, values.places(whole)), false},
-		{"a byte flipped anywhere", flippedAt(whole, anywhere(values.random(), len(whole))), false},
-		{"cut off", [][]byte{{}, whole[:pageSize], whole[:len(whole)/2], whole[:len(whole)-1]}, false},
-		{"missing", [][]byte{nil}, false},
-		{"an older copy", [][]byte{values.older}, false},
-		{"of another directory", [][]byte{foreign}, false},
+		{"whole", asItWas, [][]byte{whole}},
+		{"first pages", "a bit flipped in a first page", flippedAt(whole, firstPages())},
+		{"values", "a bit flipped in a value, or in what is left of one", flippedAt(whole, values.places(whole))},
+		{"anywhere", "a bit flipped anywhere", flippedAt(whole, anywhere(values.random(), len(whole)))},
+		{"cut off", "cut off", [][]byte{{}, whole[:pageSize], whole[:len(whole)/2], whole[:len(whole)-1]}},
+		{"missing", "missing", [][]byte{nil}},
+		{"older", "an older copy", [][]byte{older}},
+		{"foreign", "of another directory", [][]byte{foreign}},
 	} {
-		refused, found := 0, len(values.found)
-		for _, file := range c.files {
-			if !values.start(t, c.name, file) {
-				refused++
+		t.Run(c.test, func(t *testing.T) {
+			refused := 0
+			var found []campaign.Violation
+			for _, file := range c.files {
+				started, wrong := values.start(t, file)
+				found = append(found, wrong...)
+				if !started {
+					refused++
+				}
 			}
-		}
-		if c.starts && refused > 0 {
-			values.found = append(values.found, campaign.Violationf("damage", "a server does not start with a values.db that is %s", c.name))
-		}
-		table.Row(c.name, len(c.files), refused, len(c.files)-refused, len(values.found)-found)
+			if c.name == asItWas && refused > 0 {
+				found = append(found, campaign.Violationf("damage", "a server does not start with a values.db that is whole"))
+			}
+			table.Row(c.name, len(c.files), refused, len(c.files)-refused, len(found))
+			campaign.Report(t, found)
+		})
 	}
 	campaign.Show(t, table)
-	campaign.Report(t, values.found)
 }
 
-// A stored is a data directory with values, whose server was killed.
+// A stored is a data directory with values.
 type stored struct {
 	*putters
-	config serverConfig
-	dir    string
-	older  []byte // values.db between its two servers
+	server *lockServer
+	from   *rand.Rand
 }
 
-// newStored has two servers, one after the other, keep values, and kills them.
-func newStored(r *rig, writes int) *stored {
-	t := r.t
-	t.Helper()
-	s := &stored{dir: filepath.Join(t.TempDir(), "data")}
-	s.config = serverConfig{DataDir: s.dir, MaxGrace: restartTTL()}
-	r.server = startServer(t, "127.0.0.1:0", s.config)
-	s.putters = newPutters(r)
-	random := s.random()
-	for range 2 {
-		for range writes {
-			key := s.keys[random.IntN(len(s.keys))]
-			assert.Sure(t, s.holding(r.ctx, key, func(lease *distributed.Lease) error { return s.write(r.ctx, lease, randomly(random, key)) }))
-		}
-		r.server.Kill()
-		if s.older == nil {
-			var err error
-			s.older, err = os.ReadFile(filepath.Join(s.dir, valuesFile))
-			assert.Sure(t, err)
-			r.server = startServer(t, r.server.Addr, s.config)
-		}
+// newStored starts a server with a directory of its own.
+func newStored(r *rig) *stored {
+	r.t.Helper()
+	r.server = startServer(r.t, "127.0.0.1:0", serverConfig{DataDir: filepath.Join(r.t.TempDir(), "data"), MaxGrace: time.Second})
+	p := newPutters(r)
+	r.t.Cleanup(func() { _ = p.client.Close() }) // its server is gone
+	return &stored{putters: p, server: r.server, from: p.random()}
+}
+
+// fill makes so many transactions of values.
+func (s *stored) fill(writes int) {
+	s.rig.t.Helper()
+	for range writes {
+		key := s.keys[s.from.IntN(len(s.keys))]
+		assert.Sure(s.rig.t, s.holding(s.ctx, key, func(lease *distributed.Lease) error { return s.write(s.ctx, lease, randomly(s.from, key)) }))
 	}
-	s.cancel()
-	_ = s.client.Close() // its server is gone
-	return s
+}
+
+// kill kills the server, and returns what is in its values.db.
+func (s *stored) kill() []byte {
+	s.rig.t.Helper()
+	s.server.Kill()
+	b, err := os.ReadFile(filepath.Join(s.server.config.DataDir, valuesFile))
+	assert.Sure(s.rig.t, err)
+	return b
+}
+
+// restart starts the server again.
+func (s *stored) restart() {
+	s.rig.t.Helper()
+	s.server = startServer(s.rig.t, s.server.Addr, s.server.config)
 }
 
 // start starts a server on a copy of the directory with another values.db, or with
-// none if that is nil. It says whether the server started.
-func (s *stored) start(t *testing.T, how string, file []byte) bool {
+// none if that is nil. It says whether the server started, and what is wrong.
+func (s *stored) start(t *testing.T, file []byte) (started bool, wrong []campaign.Violation) {
 	t.Helper()
-	config := s.config
+	config := s.server.config
 	config.DataDir = filepath.Join(t.TempDir(), "data")
-	assert.Sure(t, os.CopyFS(config.DataDir, os.DirFS(s.dir)))
+	assert.Sure(t, os.CopyFS(config.DataDir, os.DirFS(s.server.config.DataDir)))
 	at := filepath.Join(config.DataDir, valuesFile)
 	assert.Sure(t, os.Remove(at))
 	if file != nil {
@@ -173,17 +187,16 @@ func (s *stored) start(t *testing.T, how string, file []byte) bool {
 	server, err := launchServer(t.Context(), "", "127.0.0.1:0", config)
 	if err != nil {
 		if said := err.Error(); !strings.Contains(said, at) || !strings.Contains(said, "put the right file back") || strings.Contains(said, "goroutine ") {
-			s.found = append(s.found, campaign.Violationf("damage", "with a values.db that is %s the server does not start, and does not say why and what to do: %v", how, err))
+			wrong = append(wrong, campaign.Violationf("damage", "a server does not start, and does not say why and what to do: %v", err))
 		}
-		return false
+		return false, wrong
 	}
-	before := len(s.found)
 	assert.Sure(t, s.readAll(server))
-	for i := range s.found[before:] {
-		s.found[before+i].Detail = fmt.Sprintf("with a values.db that is %s a server started: %s", how, s.found[before+i].Detail)
-	}
 	server.Kill()
-	return true
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	wrong, s.found = s.found, nil
+	return true, wrong
 }
 
 // pageSize is that of values.db, which begins with two pages that say where

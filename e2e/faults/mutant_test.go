@@ -17,7 +17,7 @@ type (
 func TestMutantsApply(t *testing.T) { planting.Apply(t, mutants) }
 
 // mutantsAtOnce is how many campaigns look for bugs at a time: they mostly wait.
-const mutantsAtOnce = 4
+const mutantsAtOnce = 3
 
 // TestMutants plants each bug and runs the campaign that must catch it. Without
 // -full it does so for one.

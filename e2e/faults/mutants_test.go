@@ -255,12 +255,6 @@ var mutants = []mutant{
 		Kinds: []string{"value"},
 	},
 	{
-		Name:  "what the disk says of values is ignored",
-		Bug:   []edit{{"internal/datadir/values.go", "	if err := w.store.apply(ops); err != nil {", "	if err := w.store.apply(ops); err != nil && w.store.db == nil {"}},
-		Run:   failed + "/writes",
-		Kinds: []string{"value"},
-	},
-	{
 		Name:  "values are not synced",
 		World: failingSyncs,
 		Bug:   []edit{{"internal/datadir/valuestore.go", "NoSync: vs.faults.noValuesSync,", "NoSync: true,"}},
@@ -278,12 +272,13 @@ var mutants = []mutant{
 		Name:  "a removal is not written",
 		Bug:   []edit{{"internal/datadir/valuestore.go", "			if op.remove {\n", "			if op.remove {\n				continue\n			}\n			if op.remove {\n"}},
 		Run:   restarted,
+		Args:  []string{"-restart-ms", "1000"},
 		Kinds: []string{"value"},
 	},
 	{
 		Name:  "the checksum over a value is ignored",
 		Bug:   []edit{{"internal/datadir/valuerecord.go", "	if s != sumOf(name, b[sumSize:]) && !f.valuesUnchecked {", "	if false {"}},
-		Run:   damaged + "/values",
+		Run:   damaged + "/values/values",
 		Kinds: []string{"value"},
 	},
 	{
@@ -293,19 +288,19 @@ var mutants = []mutant{
 		slots.ValuesTx, err = 0, cmp.Or(os.Remove(vs.path()), fs.ErrNotExist)
 	}
 `}, {"internal/datadir/valuestore.go", "import (\n", "import (\n	\"cmp\"\n"}},
-		Run:   damaged + "/values",
+		Run:   damaged + "/values/cut_off",
 		Kinds: []string{"value"},
 	},
 	{
 		Name:  "a missing values.db is taken for the first use",
 		Bug:   []edit{{"internal/datadir/valuestore.go", "	case slots.ValuesTx > 0 && !f.missingValues:", "	case false:"}},
-		Run:   damaged + "/values",
+		Run:   damaged + "/values/missing",
 		Kinds: []string{"value"},
 	},
 	{
 		Name:  "one whole first page of values.db is enough",
 		Bug:   []edit{{"internal/datadir/valuepages.go", "	case f.fallBack && (", "	case (f.fallBack || true) && ("}},
-		Run:   damaged + "/values",
+		Run:   damaged + "/values/first_pages",
 		Kinds: []string{"value"},
 	},
 	{
@@ -314,13 +309,13 @@ var mutants = []mutant{
 			{"internal/datadir/valuerecord.go", "	case h.tx < slots.ValuesTx && !f.olderValues:", "	case false:"},
 			{"internal/datadir/valuerecord.go", "	case h.boot < slots.Boot && !f.olderValues:", "	case false:"},
 		},
-		Run:   damaged + "/values",
+		Run:   damaged + "/values/older",
 		Kinds: []string{"value"},
 	},
 	{
 		Name:  "the values.db of another directory is taken",
 		Bug:   []edit{{"internal/datadir/valuerecord.go", "	case h.id != to:", "	case false:"}},
-		Run:   damaged + "/values",
+		Run:   damaged + "/values/foreign",
 		Kinds: []string{"value"},
 	},
 }

@@ -67,9 +67,9 @@ func TestKillServer(t *testing.T) {
 		}
 	}
 	table := figures.NewTable("server killed, with a data directory", "TTL", "kills", "live holds", "kept their fences", "lost to slow starts", "server away for ms, median", "greatest", "grants before the end of the grace",
-		"first grant of each free key after it ms, median", "p99", "greatest", "keys of the dead", "their next holder after ms, median", "greatest", "values put or removed", "without an answer", "violations")
+		"first grant of each free key after it ms, median", "p99", "greatest", "keys of the dead", "their next holder after ms, median", "greatest", "values put or removed", "under way when the server died", "violations")
 	table.Row("grace as long as the TTL", restartTTL(), restarts.Get(), liveHolds.Get(), kept, r.excused, r.away.Median(), r.away.Quantile(1), early, after.Median(), after.Quantile(0.99), after.Quantile(1),
-		len(took), figures.Sample(took).Median(), figures.Sample(took).Quantile(1), r.putters.answered, r.putters.undecided, len(v.found))
+		len(took), figures.Sample(took).Median(), figures.Sample(took).Quantile(1), r.putters.answered, r.putters.cut, len(v.found))
 	campaign.Show(t, table)
 	campaign.Report(t, v.found)
 }
@@ -120,10 +120,13 @@ type restarting struct {
 
 // killServer kills the server, also under puts.
 func (r *restarting) killServer() {
-	if r.putters != nil {
-		r.putters.pause()
+	if r.putters == nil {
+		r.server.Kill()
+		return
 	}
+	r.putters.pause()
 	r.server.Kill()
+	r.putters.killed()
 }
 
 // revive starts the server again that was there until an instant, and sees which

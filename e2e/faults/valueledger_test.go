@@ -32,6 +32,7 @@ type ledger struct {
 	mu                  sync.Mutex
 	keys                map[string]*shelved // guarded by mu, as all below
 	answered, undecided int                 // writes, by what became of them
+	underWay            int                 // those that are neither yet
 	found               []campaign.Violation
 }
 
@@ -53,6 +54,7 @@ func (l *ledger) begin(key string, data []byte) int {
 	defer l.mu.Unlock()
 	s := l.of(key)
 	s.writes = append(s.writes, write{data: data})
+	l.underWay++
 	return len(s.writes)
 }
 
@@ -60,6 +62,7 @@ func (l *ledger) begin(key string, data []byte) int {
 func (l *ledger) end(key string, n int, fence uint64, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.underWay--
 	if !ok {
 		l.undecided++
 		return

@@ -38,6 +38,7 @@ type putters struct {
 	client *distributed.Client
 	wg     sync.WaitGroup
 	paused atomic.Bool
+	cut    int // writes that were under way when a server was killed
 }
 
 // newPutters returns putters at the rig's server who do nothing yet.
@@ -121,9 +122,9 @@ func (p *putters) write(ctx context.Context, lease *distributed.Lease, data []by
 func randomly(random *rand.Rand, key string) []byte {
 	size := random.IntN(600)
 	switch random.IntN(8) {
-	case 0:
+	case 0, 1:
 		return nil
-	case 1:
+	case 2:
 		size = random.IntN(6000)
 	}
 	return filled(random, key, size)
@@ -146,6 +147,13 @@ func (p *putters) sleep(d time.Duration) {
 
 // pause begins no more writes. Those that are under way stay so.
 func (p *putters) pause() { p.paused.Store(true) }
+
+// killed takes note of what was under way when the server was killed.
+func (p *putters) killed() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cut += p.underWay
+}
 
 // look reads all values of a server, judges them, and lets the putters go on.
 func (p *putters) look(s *lockServer) {
