@@ -42,9 +42,9 @@ type putters struct {
 }
 
 // newPutters returns putters at the rig's server who do nothing yet.
-func newPutters(r *rig) *putters {
+func newPutters(r *rig, ttl time.Duration) *putters {
 	r.t.Helper()
-	p := &putters{ledger: newLedger(), rig: r, keys: keysOf("value", putterLanes*putterKeys), client: open(r.t, urlOf(r.server.Addr, false), restartTTL())}
+	p := &putters{ledger: newLedger(), rig: r, keys: keysOf("value", putterLanes*putterKeys), client: open(r.t, urlOf(r.server.Addr, false), ttl)}
 	p.ctx, p.cancel = context.WithCancel(r.ctx)
 	r.t.Cleanup(p.cancel)
 	return p
@@ -53,7 +53,7 @@ func newPutters(r *rig) *putters {
 // startPutters starts putters.
 func startPutters(r *rig) *putters {
 	r.t.Helper()
-	p := newPutters(r)
+	p := newPutters(r, restartTTL())
 	for i := range putterLanes {
 		random, keys := p.random(), p.keys[i*putterKeys:(i+1)*putterKeys]
 		p.wg.Go(func() {
