@@ -58,8 +58,12 @@ func keyOf(i int, one bool) string {
 	return fmt.Sprint("k", i)
 }
 
-// ours are Mutexes with Lock and Unlock, each goroutine's its own, of one client or of a client each.
-func ours(name string, clientEach bool) rival {
+// ours are Mutexes, each goroutine's its own, of one client or of a client each.
+func ours(name string, clientEach bool) rival { return oursWith(name, clientEach, false) }
+
+// oursWith are locked with Lock and Unlock, or with LockContext and UnlockContext and a
+// context that might end, for which etcd is asked in another way.
+func oursWith(name string, clientEach, contexts bool) rival {
 	prefix := WithPrefix(strings.ReplaceAll(name, " ", "-"))
 	open := func(t *testing.T, s *server) *locker.Client {
 		c := locker.New(s.backend(prefix), silent, locker.WithTTL(10*time.Second))
@@ -73,6 +77,12 @@ func ours(name string, clientEach bool) rival {
 				c = open(t, s)
 			}
 			mu := mutex.New(c, keyOf(i, one))
+			if contexts {
+				all = append(all, func(context.Context) (func() error, error) {
+					return func() error { return mu.UnlockContext(t.Context()) }, mu.LockContext(t.Context())
+				})
+				continue
+			}
 			all = append(all, func(ctx context.Context) (func() error, error) {
 				mu.Lock()
 				return func() error { mu.Unlock(); return ctx.Err() }, nil
@@ -183,11 +193,11 @@ func (c *contest) take(t *testing.T, s *server, table *figures.Table) {
 // this process.
 func TestMeasurePairs(t *testing.T) {
 	table := figures.NewTable("work", "locks", "pairs/s", "by turns", "owner changes/s", "by turns")
-	own := ours("ours", false)
+	own, contexts := ours("ours", false), oursWith("ours, LockContext", false, true)
 	for _, c := range []contest{
-		{"1 goroutine", 1, false, 50, 0, 60, []rival{stock, own, bare}},
-		{"100 goroutines, a key each", 100, false, 0, 300 * time.Millisecond, 20, []rival{stock, own}},
-		{"16 goroutines, one key", 16, true, 0, 300 * time.Millisecond, 20, []rival{stock, own, ours("ours, a client each", true)}},
+		{"1 goroutine", 1, false, 50, 0, 60, []rival{stock, own, contexts, bare}},
+		{"100 goroutines, a key each", 100, false, 0, 300 * time.Millisecond, 20, []rival{stock, own, contexts}},
+		{"16 goroutines, one key", 16, true, 0, 300 * time.Millisecond, 20, []rival{stock, own, contexts, ours("ours, a client each", true)}},
 	} {
 		// An etcd each: what watches one contest leaves behind must not slow the next.
 		c.take(t, startEtcdWith(t, func(*embed.Config) {}), table)
