@@ -196,8 +196,13 @@ func testNobodyThere(t *testing.T) {
 	for _, args := range [][]string{
 		{"run", "-w", "500ms", "key", "--", "true"}, {"run", "-n", "key", "--", "true"},
 		{"stats"}, {"demo", "--server", e.url}, {"force", "--yes", "key"}, {"once", "--status", "key"},
+		{"once", "-w", "500ms", "key", "--", "true"}, {"once", "--reset", "--yes", "key"},
 	} {
-		wg.Go(func() { e.run(nil, args...).want(t, usage, "", e.url) })
+		wg.Go(func() {
+			o := e.run(nil, args...)
+			o.want(t, usage, "", e.url)
+			o.want(t, usage, "", "connection refused")
+		})
 	}
 	wg.Wait()
 }
