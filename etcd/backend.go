@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -70,10 +71,15 @@ type Backend struct {
 
 // New returns a Backend that uses a client, which the caller closes after the
 // Backend: who closes it before has closed the Backend too, but the holds that it has
-// then end at their deadlines, as if etcd were away. It panics if the client is nil, and does no I/O.
+// then end at their deadlines, as if etcd were away. Its KV must be etcd's own: watches
+// know nothing of a namespace, for which there is WithPrefix. New panics if the client is
+// nil, and does no I/O.
 func New(client *clientv3.Client, opts ...Option) (*Backend, error) {
 	if client == nil {
 		panic("distributed: etcd.New with a nil client")
+	}
+	if own := clientv3.NewKVFromKVClient(nil, nil); reflect.TypeOf(client.KV) != reflect.TypeOf(own) {
+		return nil, fmt.Errorf("%w: the KV of the client of etcd is a %T: want a client without a namespace or the like, and WithPrefix", locker.ErrInvalid, client.KV)
 	}
 	b, err := newBackend(client.Endpoints(), opts)
 	if err == nil {

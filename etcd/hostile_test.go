@@ -11,6 +11,7 @@ import (
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/client/v3/namespace"
 	"go.etcd.io/etcd/server/v3/embed"
 
 	"github.com/distributed-go/distributed/internal/assert"
@@ -288,4 +289,13 @@ func TestNoSpace(t *testing.T) {
 	assert.MatchesNot(t, err, locker.ErrNotStored)
 	must(t, l.Renew(t.Context()))
 	must(t, l.Release(t.Context()))
+}
+
+// TestNamespacedClient is refused: who waits would hear of no release.
+func TestNamespacedClient(t *testing.T) {
+	client := startEtcd(t).etcdctl()
+	client.KV = namespace.NewKV(client.KV, "app/")
+	client.Watcher = namespace.NewWatcher(client.Watcher, "app/")
+	_, err := New(client)
+	assert.Matches(t, err, locker.ErrInvalid)
 }
