@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,6 +22,7 @@ type Backend struct {
 	servers []*server
 	cfg     config
 	clock   func() time.Duration // nil: UseClock was not called, so there is no session mode
+	log     *slog.Logger         // discards unless UseLogger was called
 
 	calls sync.Pool // of *call
 	asks  sync.Pool // of *ask
@@ -46,6 +48,7 @@ var (
 	_ locker.Inspector = (*Backend)(nil)
 	_ locker.Releaser  = (*Backend)(nil)
 	_ locker.Forcer    = (*Backend)(nil)
+	_ locker.Logging   = (*Backend)(nil)
 )
 
 // New returns a Backend for the servers, each "host" or "host:port", where IPv6
@@ -66,7 +69,7 @@ func New(servers []string, opts ...Option) (*Backend, error) {
 	if err != nil {
 		return nil, fmt.Errorf("distributed: %w", err)
 	}
-	b := &Backend{cfg: cfg, name: nameOf(addrs, &cfg)}
+	b := &Backend{cfg: cfg, name: nameOf(addrs, &cfg), log: slog.New(slog.DiscardHandler)}
 	b.life, b.endLife = context.WithCancel(context.Background())
 	for _, a := range addrs {
 		b.servers = append(b.servers, newServer(b, a))
@@ -92,6 +95,11 @@ func (b *Backend) String() string { return b.name }
 // UseClock implements locker.Clocked: with a clock, servers are asked for session
 // mode. It must be called before anything else, or not at all.
 func (b *Backend) UseClock(now func() time.Duration) { b.clock = now }
+
+// UseLogger implements locker.Logging: in session mode it is told of each connection
+// that something depends on and that is lost, and when it is back. It must be called
+// before anything else, or not at all.
+func (b *Backend) UseLogger(l *slog.Logger) { b.log = l }
 
 // Acquire waits for a lease in FIFO order; see locker.Backend. On the base
 // protocol a request for a weight above 1, or for several fences, fails with

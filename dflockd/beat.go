@@ -104,7 +104,7 @@ func (x *conversation) beat(l *link) time.Duration {
 		at = min(at, x.reclaimLocked(now))
 	case deed == doCut:
 		x.mu.Unlock()
-		x.cut(l)
+		x.cut(l, errSilent)
 		return 0
 	default:
 		at = min(at, x.reclaimLocked(now))

@@ -30,6 +30,7 @@ type conversation struct {
 	attempt *attempt      // to have a link again, under way; nil if there is none
 	failure error         // of the latest attempt; nil while there is a link, and during the first attempt
 	down    time.Duration // when the link ended
+	why     error         // it ended
 	over    error         // why the session ended; nil while it lasts
 	beatAt  time.Duration // when the latest beat was sent, or the link began
 	lookAt  time.Duration // when run looks next

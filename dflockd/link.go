@@ -1,6 +1,8 @@
 package dflockd
 
 import (
+	"errors"
+	"io"
 	"runtime"
 	"time"
 
@@ -86,7 +88,7 @@ func (x *conversation) write(l *link, once bool) {
 		x.mu.Unlock()
 		_, err := l.nc.Write(buf)
 		if err != nil {
-			x.cut(l)
+			x.cut(l, err)
 			x.mu.Lock()
 			break
 		}
@@ -110,7 +112,7 @@ func (x *conversation) listen(l *link) {
 	for {
 		err := l.answers.Read(&a)
 		if err != nil {
-			x.cut(l)
+			x.cut(l, err)
 			return
 		}
 		now := x.clock()
@@ -122,7 +124,7 @@ func (x *conversation) listen(l *link) {
 		}
 		x.hear(now)
 		if !ok {
-			x.cut(l)
+			x.cut(l, errUnfit)
 			return
 		}
 	}
@@ -144,12 +146,21 @@ func (x *conversation) hear(now time.Duration) {
 	x.leave(now)
 }
 
-// cut ends a link that is up. What was asked waits for the next one.
-func (x *conversation) cut(l *link) {
+var (
+	// errSilent and errUnfit are why a link is cut by this end.
+	errSilent = errors.New("the server was silent for too long")
+	errUnfit  = errors.New("the server sent what it should not, or refused a request of ours as such")
+)
+
+// cut ends a link that is up, and says why. What was asked waits for the next one.
+func (x *conversation) cut(l *link, why error) {
+	if errors.Is(why, io.EOF) {
+		why = errClosedByServer
+	}
 	now := x.clock()
 	x.mu.Lock()
 	if x.unlinkLocked(now, l) {
-		x.down = now
+		x.down, x.why = now, why
 		x.attempt = &attempt{done: make(chan struct{})}
 	}
 	x.leave(now)

@@ -202,8 +202,12 @@ func (x *conversation) run(l *link) {
 // reconnect returns the next link, or nil when the conversation is over.
 func (x *conversation) reconnect(pauses *backoff.ExponentialBackOff, pause time.Duration) *link {
 	for try := 0; x.rest(pause) && x.worthwhile(); try++ {
+		if try == 0 {
+			x.tellLost()
+		}
 		l, err := x.connect(try)
 		if err == nil {
+			x.tellBack()
 			x.srv.b.wg.Go(func() { x.listen(l) })
 			return l
 		}
@@ -211,6 +215,24 @@ func (x *conversation) reconnect(pauses *backoff.ExponentialBackOff, pause time.
 		pause = x.pause(pauses)
 	}
 	return nil
+}
+
+// tellLost tells operators that the connection was lost: once, however many attempts
+// it takes to have another, because whoever waits for one tells of those.
+func (x *conversation) tellLost() {
+	x.mu.Lock()
+	holds, why := x.client.Holds(), x.why
+	x.mu.Unlock()
+	x.srv.b.log.Warn("distributed: connection lost, connecting again", "server", x.srv.addr.String(), "holds", holds, "error", why)
+}
+
+// tellBack tells them that there is one again.
+func (x *conversation) tellBack() {
+	now := x.clock()
+	x.mu.Lock()
+	holds, away := x.client.Holds(), now-x.down
+	x.mu.Unlock()
+	x.srv.b.log.Info("distributed: connected again", "server", x.srv.addr.String(), "holds", holds, "after", away)
 }
 
 // pause returns how long to pause before the next attempt: at most half of the

@@ -2,6 +2,7 @@ package locker
 
 import (
 	"context"
+	"log/slog"
 	"time"
 )
 
@@ -123,6 +124,14 @@ type Releaser interface {
 	// the answer for d at most: then it returns context.DeadlineExceeded, as it
 	// is or wrapped. Now is a reading of the clock from before the call.
 	ReleaseWithin(now, d time.Duration, h Hold) error
+}
+
+// A Logging backend has something to tell operators that no call returns, such as
+// a connection that was lost and came back. The Client gives it its logger, once,
+// before anything else.
+type Logging interface {
+	Backend
+	UseLogger(*slog.Logger)
 }
 
 // A Hold names a grant to the backend that made it.

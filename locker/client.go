@@ -55,6 +55,9 @@ func New(b Backend, opts ...Option) *Client {
 	if clocked, ok := b.(Clocked); ok {
 		clocked.UseClock(settings.wary)
 	}
+	if logging, ok := b.(Logging); ok {
+		logging.UseLogger(settings.logger)
+	}
 	c := &Client{backend: b, name: b.String(), settings: settings}
 	c.releaser, _ = b.(Releaser)
 	c.settings.client = c
