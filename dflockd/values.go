@@ -28,7 +28,9 @@ func (b *Backend) Shelf(ctx context.Context, key string) (locker.Shelf, error) {
 }
 
 // Put stores data under the key of a hold; see locker.Publisher. In an outage it
-// goes on while the hold may last, and is not done twice.
+// goes on while the hold may last, and is done once; but a server that died when it
+// had written the value and not said so stores it again when it is back, with a
+// higher fence.
 func (b *Backend) Put(ctx context.Context, h locker.Hold, data []byte, keep time.Duration) (uint64, error) {
 	return b.put(ctx, h, data, keep, false)
 }

@@ -16,12 +16,12 @@ var errPutOver = fmt.Errorf("%w: the lease ran out before the value's change was
 // after keep; 0 keeps it until it is removed.
 //
 // The error matches ErrLost if the lease is lost, or turns out to be: then
-// nothing was stored, and a lease that is known to be lost sends nothing. It
-// matches ErrTooLarge, and is a *SizeError, if the data are more than the backend
-// takes, and ErrFull if that has no room. After any other error that matches
-// ErrUnavailable, or the context's, nobody knows whether the value was stored.
-// Put waits for the answer until ctx ends, and for no longer than the lease would
-// have lasted when it was called.
+// nothing was stored, unless by a server that died before it could say so, and a
+// lease that is known to be lost sends nothing. It matches ErrTooLarge, and is a
+// *SizeError, if the data are more than the backend takes, and ErrFull if that has
+// no room. After any other error that matches ErrUnavailable, or the context's,
+// nobody knows whether the value was stored. Put waits for the answer until ctx
+// ends, and for no longer than the lease would have lasted when it was called.
 func (l *Lease) Put(ctx context.Context, data []byte, keep time.Duration) (fence uint64, err error) {
 	return l.put(ctx, data, keep, func(p Publisher) putter { return p.Put })
 }
