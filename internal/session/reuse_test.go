@@ -60,4 +60,20 @@ func TestLeasesDoNotComeAgainWhereTheyAreStillKnown(t *testing.T) {
 	d.comes(q, codec.Answer{Notice: codec.NoticeLost, Reason: codec.ReasonReleased})
 }
 
+// A claim of what the session has already leaves a ticket what it is: no client of
+// this project sends one, but what others send must not get them another's lease.
+func TestAClaimedTicketDoesNotComeAgain(t *testing.T) {
+	d := newDesk(t)
+	p, _ := d.hello()
+	q, _ := d.hello()
+	a := d.ask(p, enqueueOf(1, "k"), line(1, codec.Acquired))
+	d.ask(p, claimOf(2, "k", a.Token, 1, 1), line(2, codec.OK))
+	d.ask(p, releaseOf(3, "k", a.Token), line(3, codec.OK))
+	w := codec.Request{ID: 4, Command: codec.Wait, Key: []byte("k"), Ticket: 1, NoTimeout: true}
+	d.ask(p, w, line(4, codec.NotQueued))
+	d.ask(q, lockOf(1, "k"), line(1, codec.OK))
+	w.ID = 5
+	d.ask(p, w, line(5, codec.NotQueued))
+}
+
 func leaseToken(p *pipe) codec.Token { return ToWire(leaseOf(p).Token()) }

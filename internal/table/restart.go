@@ -122,12 +122,12 @@ func (t *Table) adopt(l *Lease, r *Request) (*Lease, error) {
 	case t.past.owner:
 		l.owner.leases.remove(byOwner, l)
 		r.Owner.leases.push(byOwner, l)
-		l.owner = r.Owner
-	case r.Owner:
+		l.owner, l.Tag = r.Owner, r.Tag
+	case r.Owner: // its Tag stays: who asked for it may still look for it there
 	default:
 		return nil, ErrNotHeld
 	}
-	l.Tag, l.ttl = r.Tag, min(r.TTL, l.ttl)
+	l.ttl = min(r.TTL, l.ttl)
 	t.known(l)
 	return l, nil
 }
