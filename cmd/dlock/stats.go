@@ -36,8 +36,8 @@ under the key, such as the mark of dlock once, and AGE the time since: such a ke
 is listed for as long as it has its value. Below it says which servers are not ready:
 those that were restarted and grant nothing yet, and those whose disk has failed.
 
-An etcd knows neither LEFT, IDLE, VALUE, AGE, SERVER nor how many are connected, and
-counts HELD from the request. It shows what is below the URL's prefix.
+An etcd knows neither LEFT, IDLE, SERVER nor how many are connected, and counts HELD
+from the request. It shows what is below the URL's prefix.
 
 Exit code: 0, or 125 on bad usage or if a server could not be reached; what the
 others know is printed all the same.`,
