@@ -129,7 +129,7 @@ func (u URL) open(opts []Option) (*Client, error) {
 	known := slices.Sorted(maps.Keys(openers.byScheme))
 	openers.mu.Unlock()
 	if !ok {
-		return nil, fmt.Errorf("%w: scheme %q is not one of %s", ErrInvalid, u.Scheme, strings.Join(known, ", "))
+		return nil, fmt.Errorf("%w: scheme %q is not one of %s, whose packages this program imports", ErrInvalid, u.Scheme, strings.Join(known, ", "))
 	}
 	b, fromURL, err := open(u, defaults().with(opts).dial)
 	if err != nil {
