@@ -296,7 +296,8 @@ func (f *failingDisk) recover() error {
 		return err
 	}
 	defer w.Close()
-	token, err := w.grant("l|fresh|0 1")
+	// It waits, because a server that a busy machine paused makes its grace longer.
+	token, err := w.grant("l|fresh|10 1")
 	if err != nil {
 		return err
 	}
