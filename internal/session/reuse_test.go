@@ -2,6 +2,7 @@ package session
 
 import (
 	"testing"
+	"time"
 
 	"github.com/distributed-go/distributed/codec"
 	"github.com/distributed-go/distributed/internal/table"
@@ -58,6 +59,22 @@ func TestLeasesDoNotComeAgainWhereTheyAreStillKnown(t *testing.T) {
 	// Who else knows the token releases it: the client hears of that lease.
 	d.ask(p, releaseOf(3, "k", leaseToken(q)), line(3, codec.OK))
 	d.comes(q, codec.Answer{Notice: codec.NoticeLost, Reason: codec.ReasonReleased})
+}
+
+// An answer that is held up is for the lease that it was held up with.
+func TestALeaseWhoseAnswerIsHeldUpDoesNotComeAgain(t *testing.T) {
+	d, disk := newDurableDesk(t)
+	p, id := d.hello()
+	q, _ := d.hello()
+	a := d.ask(p, lockOf(1, "k"), line(1, codec.OK))
+	p, _ = d.hello(resuming(id))
+	disk.long, disk.keep = time.Second, Later
+	d.ask(p, lockOf(1, "k"))
+	d.ask(p, plain(2, codec.Sync), line(2, codec.OK))
+	d.ask(p, releaseOf(3, "k", a.Token), line(3, codec.OK))
+	disk.keep = Now
+	d.ask(q, lockOf(1, "k"), line(1, codec.OK))
+	d.retry(p, line(1, codec.LeaseExpired))
 }
 
 // A claim of what the session has already leaves a ticket what it is: no client of
